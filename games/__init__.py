@@ -1,0 +1,1 @@
+"""Social games as batched, pure-functional state machines, with their words."""

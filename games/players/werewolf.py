@@ -1,0 +1,109 @@
+"""Scripted Werewolf players: they read only their own view of the log.
+
+The heuristic player keeps a suspicion of every seat, summed from what was said, voted and revealed, and acts on it; a
+wolf reckons what the village must suspect and goes along with it.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from games import werewolf
+from games.core import SeatView
+from games.werewolf import DOCTOR, KIND, SEER, SPEAK, WOLF
+
+NOISE = 0.4  # scale of the Gumbel noise that keeps equal choices apart
+
+
+def heuristic(view: SeatView, key: jax.Array) -> jax.Array:
+    """int32[]: the action of a sensible player with what `view` shows."""
+    num_actions = view.legal.shape[0]
+    num_seats = (num_actions - len(werewolf.ROLES) - 1) // 5
+    evidence = _Evidence(view, num_seats)
+    suspicion = evidence.suspicion()
+    scores = jnp.where(view.phase == SPEAK, _speech(view, evidence, suspicion), _pick(view, evidence, suspicion))
+    scores = scores + NOISE * jax.random.gumbel(key, (num_actions,))
+    return jnp.argmax(jnp.where(view.legal, scores, -jnp.inf)).astype(jnp.int32)
+
+
+class _Evidence:
+    """The log as seat-by-seat tables; f32[N, N] tables are indexed [who said it, about whom]."""
+
+    def __init__(self, view: SeatView, num_seats: int):
+        kind, actor, target, value = (view.rows[:, column] for column in range(4))
+        seats = jnp.arange(num_seats)
+        by = (actor[:, None] == seats).astype(jnp.float32)
+        about = (target[:, None] == seats).astype(jnp.float32)
+
+        def pairs(name: str, worth: int | None = None) -> jax.Array:
+            chosen = kind == KIND[name] if worth is None else (kind == KIND[name]) & (value == worth)
+            return jnp.einsum("mi,mj->ij", by * chosen[:, None], about)
+
+        self.me = seats == view.seat
+        self.is_wolf = view.role == WOLF
+        self.accused, self.defended = pairs("accuse"), pairs("defend")
+        self.voted = pairs("vote")
+        self.reported_wolf = jnp.minimum(pairs("report", 1), 1.0)
+        self.reported_good = jnp.minimum(pairs("report", 0), 1.0)
+        gone = (kind == KIND["death"]) | (kind == KIND["expelled"])
+        shown = [jnp.einsum("m,mj->j", (gone & (value == role)).astype(jnp.float32), about) for role in range(4)]
+        self.shown_wolf, self.shown_seer = shown[WOLF], shown[SEER]
+        self.shown_good = sum(shown[1:]) > 0
+        self.fellow = jnp.einsum("m,mj->j", (kind == KIND["fellow"]).astype(jnp.float32), about) > 0
+        mine = pairs("check_result", 1) - pairs("check_result", 0)
+        self.checked = jnp.sum(mine, axis=0)  # +1 found a wolf, -1 found good, 0 not checked by me
+        claims = [jnp.einsum("m,mi->i", ((kind == KIND["claim"]) & (value == role)).astype(jnp.float32), by) > 0
+                  for role in range(4)]  # fmt: skip
+        reports = jnp.sum(self.reported_wolf + self.reported_good, axis=1) > 0
+        self.claims_seer = (claims[SEER] | reports) & ~self.me
+        self.claims_doctor = claims[DOCTOR] & ~self.me
+        self.liar = self._liars(view, claims[WOLF])
+
+    def _liars(self, view: SeatView, claims_wolf: jax.Array) -> jax.Array:
+        """bool[N]: seats whose word contradicts what I know for certain."""
+        known_good = self.shown_good | (self.me & ~self.is_wolf) | (self.checked < 0)
+        known_wolf = (self.shown_wolf > 0) | (self.checked > 0)
+        wrong = self.reported_wolf @ known_good.astype(jnp.float32) + self.reported_good @ known_wolf.astype(jnp.float32)
+        false_seer = self.claims_seer & ((view.role == SEER) | (jnp.sum(self.shown_seer) > 0)) & (self.shown_seer == 0)
+        return ((wrong > 0) | false_seer | claims_wolf) & ~self.me
+
+    def suspicion(self) -> jax.Array:
+        """f32[N]: how much each seat looks like a wolf to somebody who is not one."""
+        honest = (~self.liar).astype(jnp.float32)
+        word = jnp.where(self.shown_seer > 0, 6.0, jnp.where(self.claims_seer, 2.0, 0.0)) * honest
+        suspicion = word @ (self.reported_wolf - 0.8 * self.reported_good)
+        suspicion += 0.5 * honest @ (self.accused - 0.6 * self.defended)
+        good, wolf = self.shown_good.astype(jnp.float32), self.shown_wolf
+        suspicion += (0.6 * self.voted + 0.4 * self.accused) @ (good - wolf)
+        suspicion += self.defended @ (0.8 * wolf)
+        suspicion += 3.0 * self.liar - 0.7 * (self.claims_seer & ~self.liar)
+        return suspicion + 20.0 * self.checked
+
+
+def _pick(view: SeatView, evidence: _Evidence, suspicion: jax.Array) -> jax.Array:
+    """f32[A]: whom to kill, protect, check or vote for."""
+    special = 3.0 * (evidence.claims_seer & ~evidence.liar) + 1.5 * evidence.claims_doctor
+    against_me = jnp.where(evidence.me, 0.0, (evidence.accused + 2.0 * evidence.reported_wolf) @ evidence.me)
+    kill = special + 0.5 * against_me - 0.3 * suspicion
+    protect = special + 0.5 * evidence.me
+    check = suspicion
+    vote = jnp.where(evidence.is_wolf, suspicion + 0.3 * against_me - 10.0 * evidence.fellow, suspicion)
+    seats = jnp.stack([kill, protect, check, vote, vote, vote])[view.phase]
+    return jnp.concatenate([seats, jnp.full((view.legal.shape[0] - seats.shape[0],), -100.0)])
+
+
+def _speech(view: SeatView, evidence: _Evidence, suspicion: jax.Array) -> jax.Array:
+    """f32[A]: what to say. A seer reports what he found; others accuse whom they suspect."""
+    num_seats = suspicion.shape[0]
+    seer = view.role == SEER
+    cornered = jnp.sum(evidence.accused @ evidence.me) >= 2
+    accuse = jnp.where(evidence.fellow, -10.0, 0.5 + suspicion)
+    defend = jnp.where(evidence.fellow, 0.5, -0.5 - suspicion)
+    claim = jnp.where(jnp.arange(len(werewolf.ROLES)) == view.role, 1.0 + cornered, -100.0)
+    claim = jnp.where(evidence.is_wolf | seer, -100.0, claim - 1.0 * (view.role != DOCTOR))
+    unmasks_me = evidence.reported_wolf @ evidence.me > 0  # a wolf answers a true report with a false one
+    report_wolf = jnp.where((seer & (evidence.checked > 0)) | (evidence.is_wolf & unmasks_me), 100.0, -100.0)
+    report_good = jnp.where(seer & (evidence.checked < 0), 3.0, -100.0)
+    picks = jnp.full((num_seats,), -100.0)
+    return jnp.concatenate([picks, accuse, defend, claim, report_wolf, report_good, jnp.zeros((1,))])

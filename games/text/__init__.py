@@ -1,0 +1,1 @@
+"""Text on the device: lexicon, rendering, grammar."""

@@ -1,0 +1,106 @@
+"""How a stream is framed: the control tokens and fixed words around what seats read and say.
+
+A span is a tuple of parts; a part is either the name of a control token of the family or text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+Span = tuple[tuple[str, str], ...]  # (("control", name) | ("text", words), ...)
+
+
+class TextTokenizer(Protocol):
+    """What the text layer needs of a tokenizer."""
+
+    family: str
+    vocab_size: int
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text; never a control id."""
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of ids, without control tokens."""
+
+    def control_id(self, name: str) -> int:
+        """Id of a control token of the family."""
+
+    def plain_token_mask(self, vocab_size: int) -> np.ndarray:
+        """bool[V]: tokens a speech may use."""
+
+    def newline_token_mask(self, vocab_size: int) -> np.ndarray:
+        """bool[V]: tokens only a thought may use besides."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Framing:
+    """The frame of one model family.
+
+    Attributes:
+      system_open: before the role prefix, at the start of a stream.
+      system_close: after the role prefix.
+      turn_open: before the events a seat is shown.
+      turn_close: after the phase prompt.
+      thought_open, speech_open, action_open: before each section of a reply.
+      section_close: the control token that ends each section, sampled by the model or forced by its budget.
+      section_gap: between two sections of one reply.
+    """
+
+    system_open: Span
+    system_close: Span
+    turn_open: Span
+    turn_close: Span
+    thought_open: Span
+    speech_open: Span
+    action_open: Span
+    section_close: str
+    section_gap: Span
+
+
+def _control(name: str) -> tuple[str, str]:
+    return ("control", name)
+
+
+def _text(words: str) -> tuple[str, str]:
+    return ("text", words)
+
+
+_ASSISTANT = (_control("<|im_start|>"), _text("assistant\n"))
+
+FRAMINGS: dict[str, Framing] = {
+    "tiny": Framing(
+        system_open=(),
+        system_close=(),
+        turn_open=(),
+        turn_close=(),
+        thought_open=(_control("<|think|>"),),
+        speech_open=(_control("<|say|>"),),
+        action_open=(_control("<|act|>"),),
+        section_close="<|end|>",
+        section_gap=(),
+    ),
+    "chatml": Framing(
+        system_open=(_control("<|im_start|>"), _text("system\n")),
+        system_close=(_control("<|im_end|>"),),
+        turn_open=(_text("\n"), _control("<|im_start|>"), _text("user")),
+        turn_close=(_control("<|im_end|>"), _text("\n")),
+        thought_open=(*_ASSISTANT, _text("Thought:")),
+        speech_open=(*_ASSISTANT, _text("Speech:")),
+        action_open=(*_ASSISTANT, _text("Action:")),
+        section_close="<|im_end|>",
+        section_gap=(_text("\n"),),
+    ),
+}
+
+
+def encode_span(span: Span, tokenizer: TextTokenizer) -> list[int]:
+    """Ids of a span."""
+    encoders: dict[str, Callable[[str], list[int]]] = {
+        "control": lambda name: [tokenizer.control_id(name)],
+        "text": tokenizer.encode,
+    }
+    return [token for part, content in span for token in encoders[part](content)]

@@ -1,0 +1,1 @@
+"""Training language models by self-play in social games."""

@@ -1,0 +1,111 @@
+"""Part 1, decomposition: the outcome of a seat becomes a return for each of its behaviours.
+
+Seat i with outcome R in [-1, 1] has behaviours k = 1..n in an episode. A decomposition says
+what return G_k each of them gets, and which of them carry a return at all:
+
+============  ==================================  =======================================
+name          G_k                                 carried by
+============  ==================================  =======================================
+`none`        R                                   the last behaviour (k = n) alone
+`outcome`     R                                   every behaviour
+`discounted`  discount^(n − k) · R                every behaviour
+============  ==================================  =======================================
+
+That a behaviour carries nothing is told by a mask and never by a return of 0: a return of 0
+is a draw, which a baseline may turn into a good or a bad result.
+
+A baseline is subtracted *after* discounting, G_k − b. The other order,
+discount^(n − k) · (R − b), is biased: n is chosen in part by the behaviour itself, so the
+term discount^(n − k) · b no longer is independent of it.
+
+The idea of splitting the outcome onto each behaviour is MARO's (arXiv:2601.12323); these
+formulas are our reading of it.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+
+def remaining_behaviours(seat: jax.Array) -> jax.Array:
+    """Counts the later behaviours of the same seat in the same episode, n − k.
+
+    Args:
+      seat: `int[E, B]`, the deciding seat in decision order, -1 for an empty slot.
+
+    Returns:
+      `int32[E, B]`; 0 for a seat's last behaviour and for empty slots.
+    """
+    num_slots = seat.shape[-1]
+    # Compared pairwise: XLA fuses the comparison into the sum, nothing [E, B, B] is stored.
+    later = jnp.arange(num_slots)[None, :] > jnp.arange(num_slots)[:, None]
+    same = seat[..., :, None] == seat[..., None, :]
+    return jnp.where(seat >= 0, jnp.sum(same & later, axis=-1, dtype=jnp.int32), 0)
+
+
+def outcome_of_behaviour(seat: jax.Array, outcome: jax.Array) -> jax.Array:
+    """Looks up each behaviour's outcome: `float32[E, B]`, 0 in empty slots.
+
+    Args:
+      seat: `int[E, B]`, -1 for an empty slot.
+      outcome: `float32[E, N]`, one for each seat, in [-1, 1].
+    """
+    found = jnp.take_along_axis(outcome, jnp.maximum(seat, 0).astype(jnp.int32), axis=-1)
+    return jnp.where(seat >= 0, found, 0.0)
+
+
+def none(seat: jax.Array, outcome: jax.Array, discount: float) -> tuple[jax.Array, jax.Array]:
+    """No decomposition: only the seat's last behaviour carries the outcome."""
+    del discount
+    carried = (seat >= 0) & (remaining_behaviours(seat) == 0)
+    return jnp.where(carried, outcome_of_behaviour(seat, outcome), 0.0), carried
+
+
+def whole_outcome(
+    seat: jax.Array, outcome: jax.Array, discount: float
+) -> tuple[jax.Array, jax.Array]:
+    """Every behaviour of the seat carries the outcome, G_k = R."""
+    del discount
+    return outcome_of_behaviour(seat, outcome), seat >= 0
+
+
+def discounted(seat: jax.Array, outcome: jax.Array, discount: float) -> tuple[jax.Array, jax.Array]:
+    """Earlier behaviours carry less, G_k = discount^(n − k) · R."""
+    factor = jnp.float32(discount) ** remaining_behaviours(seat)
+    return factor * outcome_of_behaviour(seat, outcome), seat >= 0
+
+
+Decomposition = Callable[[jax.Array, jax.Array, float], tuple[jax.Array, jax.Array]]
+
+DECOMPOSITIONS: dict[str, Decomposition] = {
+    "none": none,
+    "outcome": whole_outcome,
+    "discounted": discounted,
+}
+
+
+def decompose(
+    name: str, seat: jax.Array, outcome: jax.Array, *, discount: float = 0.9
+) -> tuple[jax.Array, jax.Array]:
+    """Gives each behaviour its return.
+
+    Args:
+      name: one of `DECOMPOSITIONS`.
+      seat: `int[E, B]`, the deciding seat in decision order, -1 for an empty slot. All
+        behaviours of a seat are counted, whether they will be learnt from or not.
+      outcome: `float32[E, N]`, in [-1, 1].
+      discount: factor for each later behaviour of the seat, in (0, 1]; `discounted` only.
+
+    Returns:
+      returns `float32[E, B]` (0 where nothing is carried) and carried `bool[E, B]`.
+
+    Raises:
+      ValueError: no decomposition has this name.
+    """
+    if name not in DECOMPOSITIONS:
+        raise ValueError(
+            f"decompose must be one of {', '.join(DECOMPOSITIONS)}, not {name!r};"
+            " for example decompose='outcome'."
+        )
+    return DECOMPOSITIONS[name](seat, outcome, discount)

@@ -1,0 +1,216 @@
+"""The three parts put together: decomposition → baseline → balance, then utility.
+
+`credit` runs once a batch, over whole episodes, and needs no model. `behaviour_loss` runs
+inside the learner's gradient, wherever the behaviours lie there. The learner's loss is
+
+  Σ w ℓ / (E · n̄),   E episodes, n̄ the lagged mean number of behaviours an episode,
+
+over the *global* batch: across devices and gradient accumulation alike. The divisor is
+`BehaviourCredit.normaliser`. Dividing by the number of behaviours kept would reward a policy
+for changing that number.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from maro_jax.credit import balance, decomposition, utility
+from maro_jax.credit.grouping import safe_ratio, sum_by_group
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "decompose": tuple(decomposition.DECOMPOSITIONS),
+    "baseline": tuple(balance.BASELINES),
+    "balance": tuple(balance.WEIGHTS),
+    "utility": ("kto", "reinforce"),
+    "reference_point": tuple(utility.REFERENCE_POINTS),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class CreditOptions:
+    """Which credit a behaviour gets; hashable, hence static under `jax.jit`.
+
+    The defaults are MARO as we read it. `decompose='none'`, `balance='none'` and
+    `utility='reinforce'` switch off one part each.
+
+    Attributes:
+      decompose: how the outcome becomes returns.
+      discount: factor for each later behaviour of the seat, in (0, 1]; `discounted` only.
+      baseline: what is subtracted from a return.
+      balance: how an advantage becomes a weight.
+      utility: the loss of one behaviour.
+      beta: β of `kto`, > 0, per nat.
+      reference_point: z0 of `kto`.
+
+    Raises:
+      ValueError: a value is not allowed, or the combination makes no sense.
+    """
+
+    decompose: str = "outcome"
+    discount: float = 0.9
+    baseline: str = "role"
+    balance: str = "role_label"
+    utility: str = "kto"
+    beta: float = 0.1
+    reference_point: str = "token_kl"
+
+    def __post_init__(self) -> None:
+        for switch, allowed in OPTIONS.items():
+            value = getattr(self, switch)
+            if value not in allowed:
+                raise ValueError(
+                    f"{switch} must be one of {', '.join(allowed)}, not {value!r};"
+                    f" for example {switch}={allowed[-1]!r}."
+                )
+        if not 0.0 < self.discount <= 1.0:
+            raise ValueError(
+                f"discount must lie in (0, 1], not {self.discount}; for example discount=0.9."
+            )
+        if not 0.0 < self.beta < float("inf"):
+            raise ValueError(f"beta must be above 0, not {self.beta}; for example beta=0.1.")
+        if self.balance == "role_label" and self.baseline == "none":
+            raise ValueError(
+                "balance='role_label' needs a baseline to tell good from bad for the role:"
+                " set baseline to role or cell, or balance to none or role;"
+                " for example baseline='role'."
+            )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class BehaviourCredit:
+    """What each behaviour of a batch is worth. All are 0 where `eligible` is False."""
+
+    returns: jax.Array  # `float32[E, B]` G
+    advantages: jax.Array  # `float32[E, B]` A = G − b
+    signs: jax.Array  # `float32[E, B]` sign(A): +1 good, −1 bad, 0 neither
+    weights: jax.Array  # `float32[E, B]` w ≥ 0
+    eligible: jax.Array  # `bool[E, B]` learnt from
+    normaliser: jax.Array  # `float32[]` E · n̄, the divisor of the batch's loss
+
+
+def credit(
+    options: CreditOptions,
+    statistics: balance.BalanceStatistics,
+    *,
+    seat: jax.Array,
+    role: jax.Array,
+    phase: jax.Array,
+    eligible: jax.Array,
+    outcome: jax.Array,
+    side_of_role: Sequence[int],
+    decay: float = balance.STATISTICS_DECAY,
+) -> tuple[BehaviourCredit, balance.BalanceStatistics]:
+    """Credits every behaviour of a batch of episodes.
+
+    Args:
+      options: the switches (static).
+      statistics: of earlier batches; `balance.init(R, P)` before the first, which then is
+        credited by its own statistics.
+      seat: `int[E, B]`, the deciding seat in decision order, -1 for an empty slot.
+      role: `int[E, B]`, that seat's role, in [0, R).
+      phase: `int[E, B]`, in [0, P).
+      eligible: `bool[E, B]`, behaviours that may be learnt from: decided by the learner, in
+        an episode that came to its end.
+      outcome: `float32[E, N]`, of each seat, in [-1, 1].
+      side_of_role: R side indices (static).
+      decay: of the statistics, for one batch.
+
+    Returns:
+      The credit, and the statistics for the next batch.
+    """
+    num_episodes = seat.shape[0]
+    returns, carried = decomposition.decompose(
+        options.decompose, seat, outcome, discount=options.discount
+    )
+    eligible = eligible & carried
+    returns = jnp.where(eligible, returns, 0.0)
+    nothing = balance.init(*statistics.count.shape)
+
+    def in_force(advantages: jax.Array) -> balance.BalanceStatistics:
+        batch = balance.update(nothing, returns, advantages, role, phase, eligible, num_episodes)
+        return balance.statistics_for(statistics, batch)
+
+    # Baselines come first, mean |A| second: on the first batch both are its own.
+    baselines = balance.baseline(in_force(jnp.zeros_like(returns)), options.baseline, role, phase)
+    advantages = jnp.where(eligible, returns - baselines, 0.0)
+    current = in_force(advantages)
+    of_role = jnp.maximum(role, 0)
+    weights = balance.weights(
+        options.balance,
+        advantages,
+        balance.role_weights(current, side_of_role)[of_role],
+        balance.advantage_scale(current)[of_role],
+    )
+    given = BehaviourCredit(
+        returns=returns,
+        advantages=advantages,
+        signs=jnp.sign(advantages),
+        weights=weights,
+        eligible=eligible,
+        # At least 1, so that a batch with nothing to learn from has loss 0 and not 0 / 0.
+        normaliser=jnp.maximum(num_episodes * current.behaviours_per_episode, 1.0),
+    )
+    following = balance.update(
+        statistics, returns, advantages, role, phase, eligible, num_episodes, decay
+    )
+    return given, following
+
+
+def behaviour_loss(
+    options: CreditOptions,
+    log_prob: jax.Array,
+    reference_log_prob: jax.Array,
+    reference_point: jax.Array,
+    sign: jax.Array,
+    weight: jax.Array,
+) -> jax.Array:
+    """The loss w ℓ of each behaviour, to be summed and divided by the normaliser.
+
+    Args:
+      options: the switches (static).
+      log_prob: log π of the reply, `float32[...]`, nats; carries the gradient.
+      reference_log_prob: log π_ref of it, nats; not read by `reinforce`.
+      reference_point: z0 of the behaviour's phase, nats; not read by `reinforce`.
+      sign: `float32[...]`.
+      weight: `float32[...]`; where it is 0 the loss is 0.
+
+    Returns:
+      `float32[...]`.
+    """
+    if options.utility == "reinforce":
+        return utility.reinforce(log_prob, sign, weight)
+    log_ratio = log_prob - jax.lax.stop_gradient(reference_log_prob)
+    return utility.kto(log_ratio, sign, weight, options.beta, reference_point)
+
+
+def metrics(given: BehaviourCredit, role: jax.Array, num_roles: int) -> dict[str, jax.Array]:
+    """What to log about a batch's credit, for each role: `float32[R]` under each name.
+
+    Args:
+      given: the batch's credit.
+      role: `int[E, B]`.
+      num_roles: number of roles R (static).
+
+    Returns:
+      `behaviours` (learnt from), `mean_return`, `mean_advantage`, `good_mass` and `bad_mass`
+      (Σw of each sign) and `effective_sample_size`; means are 0 for an absent role.
+    """
+    group = jnp.where(given.eligible, role, -1)
+
+    def sums(values: jax.Array) -> jax.Array:
+        return sum_by_group(values, group, num_roles)
+
+    behaviours = sums(jnp.ones_like(given.weights))
+    return {
+        "behaviours": behaviours,
+        "mean_return": safe_ratio(sums(given.returns), behaviours, 0.0),
+        "mean_advantage": safe_ratio(sums(given.advantages), behaviours, 0.0),
+        "good_mass": sums(jnp.where(given.signs > 0, given.weights, 0.0)),
+        "bad_mass": sums(jnp.where(given.signs < 0, given.weights, 0.0)),
+        "effective_sample_size": balance.effective_sample_size(
+            given.weights, role, given.eligible, num_roles
+        ),
+    }

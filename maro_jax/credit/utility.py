@@ -1,0 +1,164 @@
+"""Part 3, direct utility: each behaviour is judged by itself, with no paired alternative.
+
+A behaviour has a sign (good or bad), a weight w, and under the policy a log-probability
+log π, the sum over its sampled tokens *under the masks they were sampled with*. Tokens that
+the grammar forces have log-probability 0 and add nothing; there is no division by length.
+
+`kto`        w (4/β) [1 − σ(sign · β (r − z0))],  r = log π − log π_ref
+`reinforce`  −w · sign · log π
+
+The first is the loss of KTO (Ethayarajh et al., arXiv:2402.01306) with λ = 4w/β. Its gradient is
+−w · sign · h · ∇log π with h = 4σ'(β(r − z0)), so the factor 4/β makes it *equal* to
+REINFORCE's where policy and reference agree (r = z0 = 0, h = 1). Further away h shrinks the
+gradient of any behaviour, good or bad, whose probability has already moved: a bound on how
+far one batch can push, bought with a bias. Watch :func:`saturation`.
+
+MARO (arXiv:2601.12323) evaluates the utility of each behaviour directly; that this is done
+with the KTO form is our reading.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from maro_jax.credit.grouping import safe_ratio, sum_by_group
+
+
+def kto(
+    log_ratio: jax.Array,
+    sign: jax.Array,
+    weight: jax.Array,
+    beta: float,
+    reference_point: jax.Array,
+) -> jax.Array:
+    """KTO's loss of each behaviour, scaled to REINFORCE at the reference.
+
+    A bad behaviour has 1 − σ(−β(r − z0)) = 1 − σ(β(z0 − r)): the sign turns the whole
+    argument round, reference point included.
+
+    Args:
+      log_ratio: r = log π − log π_ref, `float32[...]`, nats.
+      sign: +1 good, −1 bad, 0 neither, `float32[...]`.
+      weight: w ≥ 0, `float32[...]`; where it is 0 the loss is 0, whatever the log-ratio.
+      beta: β > 0, how fast the gradient saturates, per nat.
+      reference_point: z0, broadcastable to `log_ratio`, nats; carries no gradient.
+
+    Returns:
+      `float32[...]`, at most 4w/β.
+    """
+    counts = weight > 0
+    centred = jnp.where(counts, log_ratio - jax.lax.stop_gradient(reference_point), 0.0)
+    # 1 − σ(x) = σ(−x), which does not cancel where σ(x) is close to 1.
+    loss = (4.0 / beta) * weight * jax.nn.sigmoid(-sign * beta * centred)
+    return jnp.where(counts, loss, 0.0)
+
+
+def reinforce(log_prob: jax.Array, sign: jax.Array, weight: jax.Array) -> jax.Array:
+    """REINFORCE's loss of each behaviour, −w · sign · log π.
+
+    Args:
+      log_prob: log π of the reply, `float32[...]`, nats.
+      sign: +1 good, −1 bad, 0 neither, `float32[...]`.
+      weight: w ≥ 0, `float32[...]`; where it is 0 the loss is 0, whatever the log-prob.
+
+    Returns:
+      `float32[...]`.
+    """
+    return jnp.where(weight > 0, -weight * sign * log_prob, 0.0)
+
+
+def gradient_scale(log_ratio: jax.Array, beta: float, reference_point: jax.Array) -> jax.Array:
+    """h = 4σ'(β(r − z0)) in (0, 1]: what is left of REINFORCE's gradient under `kto`."""
+    value = jax.nn.sigmoid(beta * (log_ratio - reference_point))
+    return 4.0 * value * (1.0 - value)
+
+
+def saturation(
+    log_ratio: jax.Array, beta: float, reference_point: jax.Array, mask: jax.Array
+) -> dict[str, jax.Array]:
+    """How far the batch has left the reference.
+
+    Args:
+      log_ratio: r, `float32[...]`, nats.
+      beta: β.
+      reference_point: z0, broadcastable to `log_ratio`, nats.
+      mask: `bool[...]`, behaviours to look at.
+
+    Returns:
+      `mean_gradient_scale`, the mean of h (below 0.5 is an alarm), and
+      `argument_95th_percentile`, of |β(r − z0)| by nearest rank (above 1 is an alarm). With
+      nothing to look at they are 1 and 0.
+    """
+    # Cleared before use: a masked slot may hold inf or nan, and 0 · nan is nan.
+    centred = jnp.where(mask, log_ratio - reference_point, 0.0)
+    scale = jnp.where(mask, gradient_scale(centred, beta, jnp.zeros(())), 0.0)
+    count = jnp.sum(mask)
+    ascending = jnp.sort(jnp.where(mask, jnp.abs(beta * centred), jnp.inf), axis=None)
+    rank = count - count // 20  # the 95 % of them rounded up, in whole numbers
+    return {
+        "mean_gradient_scale": safe_ratio(jnp.sum(scale), count, 1.0),
+        "argument_95th_percentile": jnp.where(count > 0, ascending[rank - 1], 0.0),
+    }
+
+
+def token_kl(log_probs: jax.Array, reference_log_probs: jax.Array, mask: jax.Array) -> jax.Array:
+    """Exact KL(π ‖ π_ref) = Σ π (log π − log π_ref) over the choices allowed at a token.
+
+    A choice that is not allowed, or that π gives probability 0, adds 0 and has no gradient,
+    also where its log-probability is −inf. One that π allows and π_ref does not gives inf,
+    which cannot happen when both are taken under the same mask.
+
+    Args:
+      log_probs: log π, `float32[..., C]`, normalised over the allowed choices, nats.
+      reference_log_probs: log π_ref, `float32[..., C]`, likewise.
+      mask: `bool[..., C]`, allowed choices; a row with none has KL 0.
+
+    Returns:
+      `float32[...]`, nats.
+    """
+    counts = mask & (log_probs > -jnp.inf)
+    policy = jnp.where(counts, log_probs, 0.0)
+    reference = jnp.where(counts, reference_log_probs, 0.0)
+    return jnp.sum(jnp.where(counts, jnp.exp(policy) * (policy - reference), 0.0), axis=-1)
+
+
+def reference_point(kl: jax.Array, phase: jax.Array, mask: jax.Array, num_phases: int) -> jax.Array:
+    """z0 of each phase: the mean over its behaviours of Σ_t KL(π ‖ π_ref), no gradient.
+
+    KTO's reference point is the KL of policy and reference at the prompts. The published
+    estimate judges a reply under a foreign prompt; in a game that reply is often illegal
+    there (−inf − (−inf)), and the exact KL is at hand, since few choices are legal.
+
+    Args:
+      kl: `float32[...]`, the sum of :func:`token_kl` over the behaviour's tokens, nats.
+      phase: `int[...]`.
+      mask: `bool[...]`, behaviours learnt from.
+      num_phases: number of phases P (static).
+
+    Returns:
+      `float32[P]`, nats; 0 for a phase without behaviours.
+    """
+    group = jnp.where(mask, phase, -1)
+    total = sum_by_group(jnp.where(mask, kl, 0.0), group, num_phases)
+    count = sum_by_group(jnp.ones_like(kl), group, num_phases)
+    return jax.lax.stop_gradient(safe_ratio(total, count, 0.0))
+
+
+def zero_reference_point(
+    kl: jax.Array, phase: jax.Array, mask: jax.Array, num_phases: int
+) -> jax.Array:
+    """z0 = 0 for every phase, `float32[P]`.
+
+    With it `kto` is APO-zero for unpaired data (D'Oosterlinck et al., arXiv:2408.06266).
+    """
+    del phase, mask
+    return jnp.zeros((num_phases,), kl.dtype)
+
+
+ReferencePoint = Callable[[jax.Array, jax.Array, jax.Array, int], jax.Array]
+
+REFERENCE_POINTS: dict[str, ReferencePoint] = {
+    "token_kl": reference_point,
+    "zero": zero_reference_point,
+}

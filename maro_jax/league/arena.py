@@ -1,0 +1,135 @@
+"""The arena: the compiled rollouts of a game, fed with plans of any length in batches of one size."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from maro_jax.selfplay.episodes import Episodes, RolloutPlan
+from maro_jax.selfplay.rollout import ROLLOUT_AXES, Rollout, Usage, build_rollout
+from maro_jax.selfplay.table import RolloutSizes, Table
+
+
+@dataclasses.dataclass
+class Tally:
+    """What rollouts have cost so far, on the host.
+
+    Attributes:
+      games: episodes played.
+      seconds: wall time of compiled calls.
+      compile_seconds: time to build the programs.
+      ingest, decode: useful and issued token slots.
+      sampled: tokens sampled by a model.
+      busy: share of lanes that held an episode.
+    """
+
+    games: int = 0
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
+    ingest: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(2))
+    decode: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(2))
+    sampled: float = 0.0
+    busy: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(2))
+
+    def add(self, games: int, seconds: float, usage: Usage) -> None:
+        """Adds one call."""
+        self.games += games
+        self.seconds += seconds
+        self.ingest = self.ingest + np.asarray(usage.ingest, np.float64).sum(0)
+        self.decode = self.decode + np.asarray(usage.decode, np.float64).sum(0)
+        self.busy = self.busy + np.asarray(usage.busy, np.float64).sum(0)
+        self.sampled += float(np.asarray(usage.sampled).sum())
+
+    def rates(self) -> dict[str, float]:
+        """Rates for the log; a ratio with nothing issued is 0."""
+        seconds = max(self.seconds, 1e-9)
+        return {
+            "games_per_second": self.games / seconds,
+            "sampled_tokens_per_second": self.sampled / seconds,
+            "model_tokens_per_second": (self.ingest[0] + self.decode[0]) / seconds,
+            "useful_ingest_slots": self.ingest[0] / max(self.ingest[1], 1.0),
+            "useful_decode_slots": self.decode[0] / max(self.decode[1], 1.0),
+            "lane_occupancy": self.busy[0] / max(self.busy[1], 1.0),
+        }
+
+
+class Arena:
+    """Plays plans with compiled rollouts; programs are shared by everything that plays the same game."""
+
+    def __init__(self, table: Table, mesh: Mesh, *, lanes: int, episodes: int, capacity: int, seed: int):
+        """Prepares the arena; programs are compiled at their first use.
+
+        Args:
+          table: the game laid out for the policy.
+          mesh: devices that share the episodes of a call.
+          lanes: episodes in progress over all devices.
+          episodes: episodes of one call.
+          capacity: stream tokens after the role prefix.
+          seed: root of all that is random.
+        """
+        self.table, self.mesh, self.episodes = table, mesh, episodes
+        self.sizes = RolloutSizes.fit(table.spec, lanes // mesh.size, capacity)
+        self.root = jax.random.key(seed)
+        self.tally = Tally()
+        self._shared = NamedSharding(mesh, PartitionSpec())
+        self._spread = NamedSharding(mesh, PartitionSpec(ROLLOUT_AXES))
+        self._programs: dict[tuple[int, bool], Rollout] = {}
+        self._stack = jax.jit(
+            lambda *trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees), out_shardings=self._shared
+        )
+
+    def play(
+        self,
+        params: Sequence[Any],
+        plan: RolloutPlan,
+        purpose: int,
+        *,
+        scripted: bool,
+        temperature: Sequence[float] | None = None,
+        tally: Tally | None = None,
+    ) -> Episodes:
+        """Plays all episodes of a plan.
+
+        Args:
+          params: parameter sets: none, the learner's, or the learner's and the opponent's.
+          plan: any number of episodes.
+          purpose: keeps the randomness of different uses apart.
+          scripted: whether scripted players hold seats.
+          temperature: of sampling, one for each parameter set; default 1.
+          tally: counts this call too, beside the arena's own.
+
+        Returns:
+          The episodes in the plan's order, on the host.
+        """
+        total = plan.episode.shape[0]
+        stacked = self._stack(*params) if params else ()
+        heat = jax.device_put(jnp.asarray(temperature or [1.0] * len(params), jnp.float32), self._shared)
+        key = jax.device_put(jax.random.fold_in(self.root, purpose), self._shared)
+        parts = []
+        for first in range(0, total, self.episodes):
+            index = np.arange(first, first + self.episodes) % total  # a short last batch repeats; repeats are dropped
+            batch = jax.device_put(jax.tree.map(lambda leaf, i=index: np.asarray(leaf)[i], plan), self._spread)
+            program = self._program(len(params), scripted, stacked, heat, key, batch)
+            start = time.perf_counter()
+            episodes, usage = jax.block_until_ready(program(stacked, heat, key, batch))
+            seconds = time.perf_counter() - start
+            kept = min(self.episodes, total - first)
+            for counter in (self.tally, tally) if tally else (self.tally,):
+                counter.add(kept, seconds, usage)
+            parts.append(jax.tree.map(lambda leaf, n=kept: np.asarray(leaf)[:n], episodes))
+        return parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+    def _program(self, models: int, scripted: bool, *arguments: Any) -> Rollout:
+        if (models, scripted) not in self._programs:
+            start = time.perf_counter()
+            rollout = build_rollout(self.table, self.sizes, self.mesh, models=models, scripted=scripted)
+            self._programs[models, scripted] = rollout.lower(*arguments).compile()  # type: ignore[attr-defined]
+            self.tally.compile_seconds += time.perf_counter() - start
+        return self._programs[models, scripted]

@@ -1,0 +1,109 @@
+"""Matches: two players on common deals, each on every side, with intervals that respect the shared deals."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from maro_jax.league.arena import Arena
+from maro_jax.league.plans import match_plan
+from maro_jax.selfplay.episodes import HEURISTIC, LEARNER, OPPONENT, RANDOM, Episodes
+
+NORMAL_95 = 1.959964
+
+
+@dataclasses.dataclass(frozen=True)
+class Rate:
+    """A win rate with its 95 % interval; a draw or a truncated game counts one half."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+    @staticmethod
+    def of(scores: np.ndarray) -> Rate:
+        """From independent scores in [0, 1]; the normal interval of their mean."""
+        count = len(scores)
+        mean = float(np.mean(scores)) if count else float("nan")
+        half = NORMAL_95 * float(np.std(scores, ddof=1)) / np.sqrt(count) if count > 1 else float("nan")
+        return Rate(mean, mean - half, mean + half, count)
+
+
+@dataclasses.dataclass(frozen=True)
+class MatchResult:
+    """How the first player fared.
+
+    Attributes:
+      total: mean over sides, clustered by deal.
+      sides: rate on each side.
+      roles: rate of the seats of each role.
+      games: games played.
+      truncated: share of games cut off.
+    """
+
+    total: Rate
+    sides: dict[str, Rate]
+    roles: dict[str, Rate]
+    games: int
+    truncated: float
+
+
+def play_match(
+    arena: Arena,
+    params: Any,
+    against: Any,
+    games: int,
+    *,
+    purpose: int,
+    temperature: float = 1.0,
+    opponent_temperature: float = 1.0,
+) -> MatchResult:
+    """Plays a match and scores it for the first player.
+
+    Args:
+      arena: where to play.
+      params: the first player's parameters.
+      against: `heuristic`, `random`, or another player's parameters.
+      games: rounded up to a multiple of the number of sides.
+      purpose: keeps the randomness of different matches apart.
+      temperature: the first player's sampling temperature.
+      opponent_temperature: the other's, if it is a policy.
+    """
+    sides = len(arena.table.spec.sides)
+    games += -games % sides
+    if isinstance(against, str):
+        holder = {"heuristic": HEURISTIC, "random": RANDOM}[against]
+        plan = match_plan(0, games, sides, LEARNER, holder)
+        episodes = arena.play([params], plan, purpose, scripted=True, temperature=[temperature])
+    else:
+        plan = match_plan(0, games, sides, LEARNER, OPPONENT)
+        heat = [temperature, opponent_temperature]
+        episodes = arena.play([params, against], plan, purpose, scripted=False, temperature=heat)
+    return score_match(arena, episodes)
+
+
+def score_match(arena: Arena, episodes: Episodes) -> MatchResult:
+    """Scores episodes of a `match_plan`: game g of a deal has the first player on side g."""
+    spec = arena.table.spec
+    sides = len(spec.sides)
+    scores = (episodes.outcome + 1.0) / 2.0
+    game_side = np.arange(len(scores)) % sides
+    seat_side = np.asarray(spec.side_of_role)[episodes.roles]
+    mine = seat_side == game_side[:, None]
+    game_score = (scores * mine).sum(1) / mine.sum(1)
+    by_side = {name: Rate.of(game_score[game_side == index]) for index, name in enumerate(spec.sides)}
+    by_role = {}
+    for index, role in enumerate(spec.roles):
+        seats = mine & (episodes.roles == index)
+        games = seats.any(1)
+        by_role[role.name] = Rate.of((scores * seats).sum(1)[games] / seats.sum(1)[games])
+    return MatchResult(
+        total=Rate.of(game_score.reshape(-1, sides).mean(1)),
+        sides=by_side,
+        roles=by_role,
+        games=len(scores),
+        truncated=float(np.mean(~episodes.finished)),
+    )

@@ -1,0 +1,98 @@
+"""What an entry point needs before it can play: devices, a game laid out for a model, an arena."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from games.core import GameError
+from games.registry import make
+from maro_jax.league.arena import Arena
+from maro_jax.policy.config import ModelError
+from maro_jax.policy.models import load_policy
+from maro_jax.policy.sharding import make_mesh
+from maro_jax.run.fields import ConfigError
+from maro_jax.run.inputs import parse_games
+from maro_jax.selfplay.table import Table
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """A game, a model and devices, ready to play.
+
+    Attributes:
+      arena: plays episodes.
+      params: the model's parameters: loaded, or drawn from the seed.
+      capacity: stream tokens after the role prefix.
+    """
+
+    arena: Arena
+    params: Any
+    capacity: int
+
+
+def device_facts() -> dict[str, Any]:
+    """Plain facts about the devices, for the run's record."""
+    first = jax.devices()[0]
+    return {"platform": first.platform, "kind": first.device_kind, "count": jax.device_count()}
+
+
+def open_session(
+    *,
+    model: str,
+    games: str,
+    seed: int,
+    lanes: int,
+    episodes: int,
+    capacity: int,
+    overflow: str,
+    mesh_shape: tuple[int, int, int],
+    precision: str,
+) -> Session:
+    """Loads the model, lays out the game and prepares the arena.
+
+    Args:
+      model: `tiny` or a Hugging Face folder.
+      games: the game, as name[:key=value,...].
+      seed: root of all randomness.
+      lanes: episodes in progress over all devices.
+      episodes: episodes of one rollout call.
+      capacity: stream tokens a seat, 0 for the game's worst case.
+      overflow: `refuse` or `truncate` what cannot fit.
+      mesh_shape: sizes of the mesh axes data, fsdp and tensor.
+      precision: of matrix products.
+
+    Raises:
+      ConfigError: one sentence on what cannot be used.
+    """
+    # XLA's CPU bf16 is slower than fp32: it converts the weights on every call.
+    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    try:
+        name, parameters = parse_games(games)
+        game = make(name, **{key: str(value).lower() if isinstance(value, bool) else value
+                             for key, value in parameters.items()})  # fmt: skip
+        policy, params, tokenizer = load_policy(model, dtype=dtype, precision=precision)
+        table = Table.lay(game, policy, tokenizer)
+        room = table.stream_capacity(capacity, overflow)
+        mesh: Mesh = make_mesh(*mesh_shape)
+    except (GameError, ModelError) as error:
+        raise ConfigError(str(error)) from None
+    if params is None:
+        params = policy.init(jax.random.key(seed))
+    return Session(Arena(table, mesh, lanes=lanes, episodes=episodes, capacity=room, seed=seed), params, room)
+
+
+def run_session(config: Any, **changes: Any) -> Session:
+    """The session of a training configuration, with some settings changed.
+
+    Args:
+      config: a `TrainConfig`, or the mapping recorded in a run's config.json.
+      **changes: arguments of `open_session` to replace.
+    """
+    values: Mapping[str, Any] = config if isinstance(config, Mapping) else dataclasses.asdict(config)
+    settings = {name: values[name] for name in ("model", "games", "seed", "lanes", "episodes", "capacity", "overflow")}
+    return open_session(**(settings | {"precision": values["matmul_precision"]} | changes))

@@ -1,0 +1,180 @@
+"""The loss of a micro-batch: log-probabilities under the masks the tokens were sampled with, then credit's utility.
+
+Hidden states are gathered at the sampled tokens first. A token of an action needs logits of the live children of its
+trie node only; free text runs through the whole head in chunks, so that no `[R, W, V]` array exists.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from games.text.grammar import SPEECH, SPEECH_TOKEN, THOUGHT, TRIE, live_children
+from maro_jax.credit.objective import CreditOptions, behaviour_loss
+from maro_jax.credit.utility import gradient_scale, token_kl
+from maro_jax.learner.packing import Streams
+from maro_jax.policy.attention import CausalAttention
+from maro_jax.selfplay.reply import text_mask
+from maro_jax.selfplay.table import Table
+
+TEXT_CHUNK = 256  # sampled text tokens that run through the head together
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TokenScores:
+    """What is known of the sampled tokens under a parameter set; float32[R, Q] each, 0 where there is no token.
+
+    Attributes:
+      log_prob: of the token, under the masked, renormalised distribution.
+      entropy: of that distribution.
+      kl: KL of it to the reference's, 0 without a reference.
+    """
+
+    log_prob: jax.Array
+    entropy: jax.Array
+    kl: jax.Array
+
+
+def score_tokens(table: Table, params: Any, reference: Any, streams: Streams) -> TokenScores:
+    """Scores the sampled tokens of a micro-batch.
+
+    Args:
+      table: the game laid out for the policy.
+      params: the policy's parameters.
+      reference: parameters of the reference policy, or None for no KL.
+      streams: R rows.
+    """
+    hidden = _hidden(table, params, streams)
+    hidden_reference = None if reference is None else _hidden(table, jax.lax.stop_gradient(reference), streams)
+    scores = _score_actions(table, params, reference, hidden, hidden_reference, streams)
+    if table.spec.thought_tokens + table.spec.speech_tokens:
+        text = _score_text(table, params, reference, hidden, hidden_reference, streams)
+        free = (streams.node > 0) & (streams.node < TRIE)
+        scores = jax.tree.map(lambda a, b: jnp.where(free, a, b), text, scores)
+    return jax.tree.map(lambda leaf: jnp.where(streams.node > 0, leaf, 0.0), scores)
+
+
+def _hidden(table: Table, params: Any, streams: Streams) -> jax.Array:
+    """[R, Q, d]: hidden states that predict the sampled tokens."""
+    attention = CausalAttention(streams.segment)
+    hidden, _ = table.policy.forward(params, streams.tokens, streams.position, attention)
+    return jnp.take_along_axis(hidden, streams.query[..., None], axis=1)
+
+
+def _score_actions(
+    table: Table, params: Any, reference: Any, hidden: jax.Array, hidden_reference: jax.Array | None, streams: Streams
+) -> TokenScores:
+    """Scores of action tokens among the live children of their trie nodes."""
+    node = jnp.maximum(streams.node - TRIE, 0)
+    children = jnp.asarray(table.grammar.child_tokens)[node]
+    behaviour = jnp.minimum(streams.behaviour, streams.legal.shape[1] - 1)
+    legal = jnp.take_along_axis(streams.legal, behaviour[..., None], axis=1)
+    live = live_children(table.grammar, node, legal) & (streams.node >= TRIE)[..., None]
+    live = live.at[..., 0].set(live[..., 0] | (streams.node < TRIE))  # keep empty rows finite
+    picked = live & (children == streams.token[..., None])
+
+    def log_probs(params: Any, hidden: jax.Array) -> jax.Array:
+        logits = table.policy.token_logits(params, hidden, children)
+        return jax.nn.log_softmax(jnp.where(live, logits, -jnp.inf), axis=-1)
+
+    own = log_probs(params, hidden)
+    other = None if reference is None else log_probs(jax.lax.stop_gradient(reference), hidden_reference)
+    return _summarise(own, other, live, jnp.sum(jnp.where(picked, own, 0.0), axis=-1))
+
+
+def _summarise(own: jax.Array, other: jax.Array | None, allowed: jax.Array, log_prob: jax.Array) -> TokenScores:
+    finite = jnp.where(allowed, own, 0.0)
+    entropy = -jnp.sum(jnp.where(allowed, jnp.exp(finite) * finite, 0.0), axis=-1)
+    kl = jnp.zeros_like(log_prob) if other is None else token_kl(own, other, allowed)
+    return TokenScores(log_prob=log_prob, entropy=entropy, kl=kl)
+
+
+def _score_text(
+    table: Table, params: Any, reference: Any, hidden: jax.Array, hidden_reference: jax.Array | None, streams: Streams
+) -> TokenScores:
+    """Scores of free-text tokens, through the whole head, a chunk at a time."""
+    rows, queries = streams.node.shape
+    section = jnp.where(streams.node == SPEECH_TOKEN, SPEECH, THOUGHT)
+
+    @jax.checkpoint
+    def chunk_scores(chunk: tuple) -> TokenScores:
+        hidden, hidden_reference, section, token = chunk
+        allowed = text_mask(table, section)
+
+        def log_probs(params: Any, hidden: jax.Array) -> jax.Array:
+            logits = table.policy.logits(params, hidden)
+            return jax.nn.log_softmax(jnp.where(allowed, logits, -jnp.inf), axis=-1)
+
+        own = log_probs(params, hidden)
+        other = None if reference is None else log_probs(jax.lax.stop_gradient(reference), hidden_reference)
+        log_prob = jnp.take_along_axis(own, token[..., None], axis=-1)[..., 0]
+        return _summarise(own, other, allowed, jnp.where(jnp.isfinite(log_prob), log_prob, 0.0))
+
+    # Chunks run along the queries, so that rows keep their place on the devices.
+    width = max(1, TEXT_CHUNK // rows)
+    count = -(-queries // width)
+
+    def split(x: jax.Array) -> jax.Array:
+        padded = jnp.pad(x, [(0, 0), (0, count * width - queries)] + [(0, 0)] * (x.ndim - 2))
+        return jnp.moveaxis(padded.reshape(rows, count, width, *x.shape[2:]), 1, 0)
+
+    chunks = jax.tree.map(split, (hidden, hidden_reference, section, streams.token))
+    _, scores = jax.lax.scan(lambda carry, chunk: (carry, chunk_scores(chunk)), None, chunks)
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(rows, count * width)[:, :queries], scores)
+
+
+def micro_batch_loss(
+    params: Any,
+    table: Table,
+    options: CreditOptions,
+    reference: Any,
+    reference_point: jax.Array,
+    entropy_weight: float,
+    scale: jax.Array,
+    streams: Streams,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """A micro-batch's part of the loss Σ w ℓ / (E n̄) − c Σ H / (E n̄), and sums for the log.
+
+    Args:
+      params: the policy's parameters, differentiated.
+      table: the game laid out for the policy.
+      options: credit's switches (static).
+      reference: parameters of KTO's reference policy for its KL, or None.
+      reference_point: float32[phases], z0 in force.
+      entropy_weight: c.
+      scale: float32[], 1 / (E n̄) of the optimizer step's episodes.
+      streams: the micro-batch.
+    """
+    scores = score_tokens(table, params, reference, streams)
+    count = streams.weight.shape[1]
+    belongs = streams.behaviour[..., None] == jnp.arange(count)
+
+    def per_behaviour(values: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.where(belongs, values[..., None], 0.0), axis=1)
+
+    log_prob, sampled_log_prob = per_behaviour(scores.log_prob), per_behaviour(streams.log_prob)
+    point = reference_point[streams.phase]
+    losses = behaviour_loss(options, log_prob, sampled_log_prob, point, streams.sign, streams.weight)
+    present = streams.weight > 0
+    entropy = jnp.sum(scores.entropy)
+    loss = scale * (jnp.sum(losses) - entropy_weight * entropy)
+    log_ratio = jnp.where(present, log_prob - sampled_log_prob, 0.0)
+    behaviour_kl = jnp.where(present, per_behaviour(scores.kl), 0.0)
+    phases = streams.phase[..., None] == jnp.arange(len(table.spec.phases))
+    tokens = jnp.sum(streams.node > 0)
+    sums = {
+        "loss": loss,
+        "entropy": entropy,
+        "tokens": tokens.astype(jnp.float32),
+        "behaviours": jnp.sum(present).astype(jnp.float32),
+        "log_prob": jnp.sum(jnp.where(present, log_prob, 0.0)),
+        "log_ratio_squared": jnp.sum(log_ratio**2),
+        "gradient_scale": jnp.sum(jnp.where(present, gradient_scale(log_ratio, options.beta, point), 0.0)),
+        "kl": jnp.sum(jnp.where(phases, behaviour_kl[..., None], 0.0), axis=(0, 1)),
+        "phase_behaviours": jnp.sum((phases & present[..., None]).astype(jnp.float32), axis=(0, 1)),
+    }
+    return loss, jax.lax.stop_gradient(sums)

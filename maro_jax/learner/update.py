@@ -1,0 +1,163 @@
+"""The update: gradients summed over micro-batches, one optimizer step, and a guard against values that are not finite."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from maro_jax.credit.objective import CreditOptions
+from maro_jax.learner.loss import micro_batch_loss
+from maro_jax.learner.packing import PackingShape, Streams
+from maro_jax.policy.sharding import parameter_shardings
+from maro_jax.selfplay.table import Table
+
+BATCH_AXES = ("data", "fsdp")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LearnerState:
+    """What the optimizer changes.
+
+    Attributes:
+      params: the policy's parameters.
+      opt_state: the optimizer's state.
+      step: int32[], optimizer steps taken or skipped.
+      bad_steps: int32[], steps skipped in a row because something was not finite.
+    """
+
+    params: Any
+    opt_state: Any
+    step: jax.Array
+    bad_steps: jax.Array
+
+
+class Learner:
+    """Learning steps of a policy in a game, compiled once for each width of micro-batch.
+
+    Gradients, parameters and optimizer state keep the parameters' shardings; rows are split over `data` and `fsdp`.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        shapes: tuple[PackingShape, ...],
+        mesh: Mesh,
+        options: CreditOptions,
+        schedule: Callable[[jax.Array], jax.Array],
+        *,
+        max_grad_norm: float,
+        entropy_weight: float,
+    ):
+        """Prepares the compiled functions; nothing is compiled before the first use.
+
+        Args:
+          table: the game laid out for the policy.
+          shapes: of the micro-batches.
+          mesh: with the axes data, fsdp, tensor.
+          options: credit's switches.
+          schedule: learning rate by optimizer step.
+          max_grad_norm: gradients are clipped to this global norm.
+          entropy_weight: weight of the entropy bonus.
+        """
+        self.table, self.shapes, self.options = table, shapes, options
+        self.schedule = schedule
+        self.optimizer = optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(schedule, b2=0.99))
+        self.uses_reference = options.utility == "kto" and options.reference_point == "token_kl"
+        self.params_sharding = parameter_shardings(table.policy, mesh)
+        self.replicated = NamedSharding(mesh, PartitionSpec())
+        self.batch_sharding = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+        self._entropy_weight = entropy_weight
+        sums_sharding = jax.tree.map(lambda _: self.replicated, self._zero_sums())
+        self._accumulate = jax.jit(
+            self._accumulate_fn, donate_argnums=(0, 1), out_shardings=(self.params_sharding, sums_sharding)
+        )
+        self._apply = jax.jit(self._apply_fn, donate_argnums=(0, 1))
+        self._zeros = jax.jit(
+            lambda params: jax.tree.map(jnp.zeros_like, params), out_shardings=self.params_sharding
+        )
+
+    def init(self, params: Any) -> LearnerState:
+        """A fresh state around parameters (copied, and laid out as the mesh asks)."""
+        params = jax.device_put(params, self.params_sharding)
+        params = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=self.params_sharding)(params)
+        zero = jax.device_put(jnp.int32(0), self.replicated)
+        return LearnerState(params, self._init_optimizer(params), zero, jnp.copy(zero))
+
+    def _init_optimizer(self, params: Any) -> Any:
+        shape = jax.eval_shape(self.optimizer.init, params)
+        shardings = optax.tree.map_params(
+            self.optimizer,
+            lambda _, sharding: sharding,
+            shape,
+            self.params_sharding,
+            transform_non_params=lambda _: self.replicated,
+        )
+        return jax.jit(self.optimizer.init, out_shardings=shardings)(params)
+
+    def step(
+        self,
+        state: LearnerState,
+        micro_batches: Iterable[Streams],
+        normaliser: float,
+        reference: Any,
+        reference_point: jax.Array,
+    ) -> tuple[LearnerState, dict[str, Any]]:
+        """One optimizer step over some micro-batches.
+
+        Args:
+          state: before the step; donated.
+          micro_batches: their behaviours are learnt from.
+          normaliser: E n̄ of the episodes they come from.
+          reference: parameters of the reference policy (read only if `uses_reference`).
+          reference_point: float32[phases], z0 in force.
+
+        Returns:
+          The state after the step, and sums of `micro_batch_loss` with `grad_norm` and `skipped`.
+        """
+        grads, sums = self._zeros(state.params), jax.device_put(self._zero_sums(), self.replicated)
+        scale = jax.device_put(jnp.float32(1.0 / normaliser), self.replicated)
+        for streams in micro_batches:
+            placed = jax.device_put(streams, self.batch_sharding)
+            known = reference if self.uses_reference else None
+            grads, sums = self._accumulate(grads, sums, state.params, known, reference_point, scale, placed)
+        return self._apply(state, grads, sums)
+
+    def _zero_sums(self) -> dict[str, jax.Array]:
+        names = ("loss", "entropy", "tokens", "behaviours", "log_prob", "log_ratio_squared", "gradient_scale")
+        phases = len(self.table.spec.phases)
+        return {name: jnp.float32(0) for name in names} | {
+            name: jnp.zeros((phases,), jnp.float32) for name in ("kl", "phase_behaviours")
+        }
+
+    def _accumulate_fn(
+        self, grads: Any, sums: Any, params: Any, reference: Any, point: jax.Array, scale: jax.Array, streams: Streams
+    ) -> tuple[Any, Any]:
+        (_, new_sums), new = jax.value_and_grad(micro_batch_loss, has_aux=True)(
+            params, self.table, self.options, reference, point, self._entropy_weight, scale, streams
+        )
+        # Under Auto axes gradients would lose the fsdp axis of their parameters.
+        new = jax.lax.with_sharding_constraint(new, self.params_sharding)
+        return jax.tree.map(jnp.add, grads, new), jax.tree.map(jnp.add, sums, new_sums)
+
+    def _apply_fn(self, state: LearnerState, grads: Any, sums: dict) -> tuple[LearnerState, dict]:
+        norm = optax.tree.norm(grads)
+        finite = jnp.isfinite(norm) & jnp.isfinite(sums["loss"])
+        safe = jax.tree.map(lambda g: jnp.where(finite, g, 0.0), grads)
+        updates, opt_state = self.optimizer.update(safe, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)  # noqa: E731
+        following = LearnerState(
+            params=keep(params, state.params),
+            opt_state=keep(opt_state, state.opt_state),
+            step=state.step + 1,
+            bad_steps=jnp.where(finite, 0, state.bad_steps + 1),
+        )
+        rate = jnp.asarray(self.schedule(state.step), jnp.float32)
+        return following, sums | {"grad_norm": norm, "skipped": 1.0 - finite, "learning_rate": rate}

@@ -1,0 +1,1 @@
+"""The language model: decoder, KV cache, tokenizer, sharding and Hugging Face folders."""

@@ -1,0 +1,269 @@
+"""The decoder: RMSNorm, rotary positions, grouped-query attention, SwiGLU; and its pure functions.
+
+The modules are Flax NNX; everybody else uses `Policy`, a static object whose methods are pure
+functions of `params`, a tree of plain nested dicts of arrays.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import math
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from maro_jax.policy.attention import Attention
+from maro_jax.policy.config import DecoderConfig, ModelError
+
+Params = dict[str, Any]
+AttentionT = TypeVar("AttentionT", bound=Attention)
+
+DTYPES = ("float32", "bfloat16")
+PRECISIONS = ("default", "high", "highest")
+
+# Small enough for a new model to be near uniform, large enough to learn fast from scratch.
+_EMBEDDING_SCALE = 0.05
+
+
+class Linear(nnx.Module):
+    """`x @ kernel + bias`, with `kernel [in, out]` so that it is one plain matrix product."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        use_bias: bool = False,
+        scale: float = 1.0,
+        rngs: nnx.Rngs,
+    ):
+        """Draws the kernel from a normal with standard deviation `scale / sqrt(in)`; bias zero."""
+        normal = jax.random.normal(rngs.params(), (in_features, out_features))
+        self.kernel = nnx.Param(normal * (scale / math.sqrt(in_features)))
+        self.bias = nnx.Param(jnp.zeros(out_features)) if use_bias else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `[..., in]` to `[..., out]` in the type of `x`."""
+        y = x @ self.kernel[...].astype(x.dtype)
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+class RMSNorm(nnx.Module):
+    """x / sqrt(mean(x²) + ε) · scale in float32 (Zhang and Sennrich 2019)."""
+
+    def __init__(self, size: int, epsilon: float):
+        """Starts with scale one."""
+        self.scale = nnx.Param(jnp.ones(size))
+        self.epsilon = epsilon
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `[..., d]` to the same shape and type."""
+        wide = x.astype(jnp.float32)
+        wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.epsilon)
+        return (wide * self.scale[...].astype(jnp.float32)).astype(x.dtype)
+
+
+class Block(nnx.Module):
+    """One layer: attention and a gated feed-forward, each on the normed residual stream."""
+
+    def __init__(self, config: DecoderConfig, layer: int, rngs: nnx.Rngs):
+        """Scales what is added to the stream by 1/sqrt(2·layers), so that depth keeps its size."""
+        size, width = config.hidden_size, config.intermediate_size
+        query_size = config.num_heads * config.head_dim
+        kv_size = config.num_kv_heads * config.head_dim
+        into_stream = (2 * config.num_layers) ** -0.5
+        biased = functools.partial(Linear, use_bias=config.qkv_bias, rngs=rngs)
+        self.layer = layer
+        self.head_dim = config.head_dim
+        self.attention_norm = RMSNorm(size, config.rms_norm_eps)
+        self.query = biased(size, query_size)
+        self.key = biased(size, kv_size)
+        self.value = biased(size, kv_size)
+        self.output = Linear(query_size, size, scale=into_stream, rngs=rngs)
+        self.mlp_norm = RMSNorm(size, config.rms_norm_eps)
+        self.gate = Linear(size, width, rngs=rngs)
+        self.up = Linear(size, width, rngs=rngs)
+        self.down = Linear(width, size, scale=into_stream, rngs=rngs)
+
+    def __call__(
+        self, x: jax.Array, rotation: tuple[jax.Array, jax.Array], attention: AttentionT
+    ) -> tuple[jax.Array, AttentionT]:
+        """Maps the stream `[B·T, d]`; `rotation` is cos and sin, `[B, T, 1, D/2]` each."""
+        normed = self.attention_norm(x)
+        heads = (*rotation[0].shape[:2], -1, self.head_dim)
+        q = rotate(self.query(normed).reshape(heads), rotation)
+        k = rotate(self.key(normed).reshape(heads), rotation)
+        v = self.value(normed).reshape(heads)
+        mixed, attention = attention.attention(self.layer, q, k, v)
+        x = x + self.output(mixed.reshape(len(x), -1))
+        normed = self.mlp_norm(x)
+        return x + self.down(jax.nn.silu(self.gate(normed)) * self.up(normed)), attention
+
+
+class Decoder(nnx.Module):
+    """The whole model; `head` exists only where it is not the embedding."""
+
+    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
+        """Draws new parameters."""
+        shape = (config.vocab_size, config.hidden_size)
+
+        def rows() -> nnx.Param:
+            return nnx.Param(jax.random.normal(rngs.params(), shape) * _EMBEDDING_SCALE)
+
+        self.embedding = rows()
+        self.layers = nnx.List([Block(config, layer, rngs) for layer in range(config.num_layers)])
+        self.final_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.head = None if config.tie_embeddings else rows()
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        rotation: tuple[jax.Array, jax.Array],
+        attention: AttentionT,
+        dtype: jnp.dtype,
+    ) -> tuple[jax.Array, AttentionT]:
+        """Maps `tokens [B, T]` to the normed stream `[B, T, d]`."""
+        # Tokens in one axis: XLA's gradients of such products took half the time on a CPU.
+        x = self.embedding[...].at[tokens.reshape(-1)].get(mode="clip").astype(dtype)
+        for block in self.layers:
+            x, attention = block(x, rotation, attention)
+        return self.final_norm(x).reshape(*tokens.shape, -1), attention
+
+
+def rotation_at(config: DecoderConfig, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns cos and sin of position · θ^(-2i/D), float32 `[B, T, 1, D/2]` (Su et al. 2021).
+
+    Args:
+        config: gives `D` and the base θ.
+        positions: int32 `[B, T]`, absolute.
+    """
+    # In float32 from the start: far positions multiply any difference in rounding to other
+    # implementations of the same model.
+    exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
+    frequencies = np.float32(1) / np.float32(config.rope_theta) ** exponents
+    angles = positions.astype(jnp.float32)[..., None, None] * frequencies
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotate(x: jax.Array, rotation: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Rotates `x [B, T, heads, D]`: dimension `i` together with `i + D/2`."""
+    cos, sin = rotation
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return rotated.astype(x.dtype)
+
+
+@functools.cache
+def _graph(config: DecoderConfig) -> tuple[Any, Params]:
+    """Returns the decoder's structure and the shapes of its parameters, without arrays."""
+    module = nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0)))
+    graph, state = nnx.split(module)
+    return graph, _plain(state)
+
+
+def _plain(state: Any) -> Params:
+    """Turns an NNX state into nested dicts with text keys, which checkpoints keep as they are."""
+
+    def text_keys(tree: Any) -> Any:
+        if isinstance(tree, dict):
+            return {str(key): text_keys(value) for key, value in tree.items()}
+        return tree
+
+    return text_keys(nnx.to_pure_dict(state))
+
+
+# Reading a head row by index costs about as much as this many rows of one large product (and its gradient more).
+_GATHER_COST = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """The model as pure functions of its parameters; static and hashable.
+
+    Attributes:
+        config: the decoder's shape.
+        dtype: of activations and matrix products, `float32` or `bfloat16`; norms, softmax, rotary
+            angles and logits are float32 in any case.
+        precision: of float32 matrix products where the device has a choice: `default` (as JAX is
+            set), `high`, `highest`.
+    """
+
+    config: DecoderConfig
+    dtype: str = "float32"
+    precision: str = "default"
+
+    def __post_init__(self) -> None:
+        """Raises `ModelError` for an unknown dtype or precision."""
+        for name, allowed in (("dtype", DTYPES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in allowed:
+                raise ModelError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}.")
+
+    def init(self, key: jax.Array) -> Params:
+        """Returns new float32 parameters; jit this to draw them on the device."""
+        return _plain(nnx.state(Decoder(self.config, nnx.Rngs(params=key)), nnx.Param))
+
+    def abstract_params(self) -> Params:
+        """Returns the parameters' shapes and types as `jax.ShapeDtypeStruct`s."""
+        return jax.tree.map(lambda leaf: leaf, _graph(self.config)[1])
+
+    def num_params(self) -> int:
+        """Returns how many numbers the parameters hold."""
+        return self.config.num_params
+
+    def forward(
+        self, params: Params, tokens: jax.Array, positions: jax.Array, attention: AttentionT
+    ) -> tuple[jax.Array, AttentionT]:
+        """Runs the layers.
+
+        Args:
+            params: the parameters.
+            tokens: int32 `[B, T]`.
+            positions: int32 `[B, T]`, absolute.
+            attention: how tokens see each other; see `maro_jax.policy.attention`.
+
+        Returns:
+            The stream after the final norm, `[B, T, d]` in `dtype`, and the attention threaded
+            through the layers.
+        """
+        # NNX matches by sorted keys, and as text "10" would come before "2".
+        layers = {int(layer): block for layer, block in params["layers"].items()}
+        decoder = nnx.merge(_graph(self.config)[0], params | {"layers": layers})
+        with self._matmul_precision():
+            rotation = rotation_at(self.config, positions)
+            return decoder(tokens, rotation, attention, jnp.dtype(self.dtype))
+
+    def logits(self, params: Params, hidden: jax.Array) -> jax.Array:
+        """Returns float32 `[..., V]`, the scores of all tokens after `hidden [..., d]`."""
+        head = self._head(params).astype(self.dtype)
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        with self._matmul_precision():
+            scores = jnp.einsum("nd,vd->nv", flat, head, preferred_element_type=jnp.float32)
+        return scores.reshape(*hidden.shape[:-1], -1)
+
+    def token_logits(self, params: Params, hidden: jax.Array, ids: jax.Array) -> jax.Array:
+        """Returns float32 `[..., C]`, the scores of a few tokens only.
+
+        Args:
+            params: the parameters.
+            hidden: `[..., d]`.
+            ids: int32 `[..., C]`; an id outside the vocabulary stands for the nearest one inside.
+        """
+        if self.config.vocab_size <= _GATHER_COST * ids.shape[-1]:
+            inside = jnp.clip(ids, 0, self.config.vocab_size - 1)
+            return jnp.take_along_axis(self.logits(params, hidden), inside, axis=-1)
+        rows = self._head(params).at[ids].get(mode="clip").astype(self.dtype)
+        with self._matmul_precision():
+            return jnp.einsum("...d,...cd->...c", hidden, rows, preferred_element_type=jnp.float32)
+
+    def _head(self, params: Params) -> jax.Array:
+        """Returns `[V, d]`, a row for each token, so that single rows are cheap to gather."""
+        return params["embedding" if self.config.tie_embeddings else "head"]
+
+    def _matmul_precision(self) -> contextlib.AbstractContextManager:
+        """Sets the precision of all products traced inside, of the attention's too."""
+        if self.precision == "default":
+            return contextlib.nullcontext()
+        return jax.default_matmul_precision(self.precision)

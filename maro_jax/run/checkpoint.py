@@ -1,0 +1,270 @@
+"""Checkpoints that are whole or are not used.
+
+One Orbax step holds the arrays of a state and a JSON document beside them, so a kill leaves either
+both or neither. Orbax itself reads a flipped byte in an array without complaint; so a digest of
+each array is stored and compared when it is read. A step that cannot be read is set aside, never
+deleted, and the one before it is tried.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from maro_jax.run.fields import ConfigError
+
+_UNSIGNED = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
+
+
+class Restored(NamedTuple):
+    """What `Checkpoints.restore` found.
+
+    Attributes:
+      step: its number.
+      state: arrays in the structure, shapes, dtypes and shardings that were asked for.
+      meta: the JSON document stored beside them.
+    """
+
+    step: int
+    state: Any
+    meta: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run; a context manager that waits for the last save.
+
+    Writing goes on in the background; `wait` (and `save`, for the one before) raises what went
+    wrong there.
+    """
+
+    def __init__(self, directory: str | Path, keep: int):
+        """Opens `directory`, creating it; the newest `keep` steps are kept."""
+        self._directory = Path(directory).resolve()
+        # Each tick of Orbax's own log would interrupt the progress lines.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self._manager = ocp.CheckpointManager(
+            self._directory,
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True),
+            item_names=("state", "meta"),
+        )
+
+    def steps(self) -> list[int]:
+        """Steps that were completely written, oldest first."""
+        self.wait()
+        return sorted(self._manager.all_steps(read=True))
+
+    def save(self, step: int, state: Any, meta: Mapping[str, Any]) -> None:
+        """Starts writing `state` and `meta` as `step`; does nothing if that step is stored.
+
+        The arrays may be donated as soon as this returns.
+
+        Args:
+          step: a number above all steps stored.
+          state: a pytree of arrays (PRNG keys as `jax.random.key_data`).
+          meta: plain values that JSON knows.
+
+        Raises:
+          ValueError: `step` is older than a stored one, or an array has a type JAX does not hold.
+        """
+        if step in self.steps():
+            return
+        leaves = {name: _on_device(name, leaf) for name, leaf in _flatten(state).items()}
+        document = {
+            "meta": dict(meta),
+            "meta_digest": _text_digest(meta),
+            "arrays": {name: _describe(leaf) for name, leaf in leaves.items()},
+            "digests": digests(leaves),
+        }
+        saved = self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(document)
+            ),
+        )
+        if not saved:
+            raise ValueError(f"checkpoint {step} is not newer than those stored: {self.steps()}")
+
+    def restore(self, abstract_state: Any) -> Restored | None:
+        """Reads the newest good step; one that is damaged is renamed to `<step>.bad-<time>`.
+
+        Args:
+          abstract_state: the state's structure with `jax.ShapeDtypeStruct` leaves (or arrays),
+            whose shardings say where the arrays go; default: the first device.
+
+        Returns:
+          The step, or None if nothing was ever saved.
+
+        Raises:
+          ConfigError: the arrays stored are not those asked for, or all steps are damaged.
+        """
+        wanted = {name: _abstract(leaf) for name, leaf in _flatten(abstract_state).items()}
+        treedef = jax.tree.structure(abstract_state)
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                leaves, document = self._read(step, wanted)
+            except (ConfigError, MemoryError, jax.errors.JaxRuntimeError):
+                raise  # no fault of the files
+            except Exception as error:  # whatever a damaged file makes Orbax raise
+                self._set_aside(step, str(error).strip() or type(error).__name__)
+                continue
+            wrong = _wrong_values(leaves, document["digests"])
+            if wrong:
+                self._set_aside(step, f"{wrong[0]} does not hold the values that were saved")
+                continue
+            state = jax.tree.unflatten(treedef, [leaves[name] for name in wanted])
+            return Restored(step, state, document["meta"])
+        if steps:
+            raise ConfigError(
+                f"none of the checkpoints {steps} in {self._directory} can be read; choose "
+                "another --run_dir to start anew"
+            )
+        return None
+
+    def wait(self) -> None:
+        """Waits until all is written; raises what went wrong in the background."""
+        self._manager.wait_until_finished()
+        self._manager.check_for_errors()
+
+    def close(self) -> None:
+        """Waits and frees what Orbax holds."""
+        self.wait()
+        self._manager.close()
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _read(
+        self, step: int, wanted: Mapping[str, jax.ShapeDtypeStruct]
+    ) -> tuple[dict[str, jax.Array], dict[str, Any]]:
+        args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+        document = self._manager.restore(step, args=args)["meta"]
+        if document["meta_digest"] != _text_digest(document["meta"]):
+            raise ValueError("its JSON document does not hold the values that were saved")
+        # Compared here, since Orbax may cut or pad an array to the shape asked for.
+        _check_same(step, document["arrays"], {n: _describe(leaf) for n, leaf in wanted.items()})
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(dict(wanted)))
+        return self._manager.restore(step, args=args)["state"], document
+
+    def _set_aside(self, step: int, reason: str) -> None:
+        folder = self._directory / str(step)
+        aside = self._directory / f"{step}.bad-{time.strftime('%Y%m%d-%H%M%S')}"
+        folder.rename(aside)
+        self._manager.reload()
+        print(
+            f"warning: checkpoint {step} is damaged ({reason.splitlines()[0][:200]}); it is now "
+            f"{aside}, and the one before it is tried",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def digest(array: Any) -> jax.Array:
+    """A checksum of an array's bits, the same for every sharding and every byte order of work.
+
+    sum_i (2i + 1) · bits_i mod 2³², with bits_i the i-th element in row-major order as an unsigned
+    integer (an element of eight bytes counts as two). All factors are odd and so have an inverse:
+    a change of any single element changes the sum.
+
+    Args:
+      array: any shape, of a number type or bool.
+
+    Returns:
+      `uint32[]`.
+    """
+    array = jnp.asarray(array)
+    if array.dtype == jnp.bool_:
+        array = array.astype(jnp.uint8)
+    if array.dtype.itemsize not in _UNSIGNED:
+        # Eight bytes become a last axis of two words.
+        array = jax.lax.bitcast_convert_type(array, jnp.uint32)
+    bits = jax.lax.bitcast_convert_type(array, _UNSIGNED[array.dtype.itemsize])
+    # The index is built from one iota an axis, since flattening would gather a sharded array.
+    index = jnp.zeros(bits.shape, jnp.uint32)
+    stride = 1
+    for axis in reversed(range(bits.ndim)):
+        offset = jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
+        index = index + offset * jnp.uint32(stride % 2**32)
+        stride *= bits.shape[axis]
+    return jnp.sum(bits.astype(jnp.uint32) * (2 * index + 1), dtype=jnp.uint32)
+
+
+@jax.jit
+def _jitted_digests(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return {name: digest(leaf) for name, leaf in leaves.items()}
+
+
+def digests(leaves: Mapping[str, jax.Array]) -> dict[str, int]:
+    """`digest` of each array; one program for each set of devices that arrays lie on."""
+    groups: dict[frozenset[jax.Device], dict[str, jax.Array]] = {}
+    for name, leaf in leaves.items():
+        groups.setdefault(frozenset(leaf.sharding.device_set), {})[name] = leaf
+    found: dict[str, jax.Array] = {}
+    for group in groups.values():
+        found |= _jitted_digests(group)
+    return {name: int(found[name]) for name in leaves}
+
+
+def _flatten(tree: Any) -> dict[str, Any]:
+    """The leaves by a readable path; Orbax then stores a flat dictionary, whatever the tree."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    named = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+    if len(named) < len(leaves):
+        raise ValueError("two leaves of the state have the same path; name their fields apart")
+    return named
+
+
+def _on_device(name: str, leaf: Any) -> jax.Array:
+    array = jnp.asarray(leaf)
+    if isinstance(leaf, np.ndarray) and array.dtype != leaf.dtype:
+        raise ValueError(f"{name} is {leaf.dtype}, of which JAX would keep {array.dtype} only")
+    return array
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    sharding = getattr(leaf, "sharding", None)
+    if sharding is None:
+        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype, sharding=sharding)
+
+
+def _check_same(step: int, stored: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    for name in sorted(stored.keys() | wanted.keys()):
+        there, here = stored.get(name, "absent"), wanted.get(name, "absent")
+        if there != here:
+            raise ConfigError(
+                f"checkpoint {step} does not fit: {name} is {there} there and {here} in this "
+                "program; use the model and the settings it was made with"
+            )
+
+
+def _describe(array: jax.Array | jax.ShapeDtypeStruct) -> str:
+    return f"{array.dtype.name}[{','.join(map(str, array.shape))}]"
+
+
+def _text_digest(meta: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
+
+
+def _wrong_values(leaves: Mapping[str, jax.Array], stored: Mapping[str, int]) -> list[str]:
+    return [name for name, value in digests(leaves).items() if stored.get(name) != value]

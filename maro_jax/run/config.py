@@ -1,0 +1,383 @@
+"""Configurations of the three commands, their presets, and every check that needs no framework.
+
+The fields are the documentation: `--help` prints them and `flags.py` makes a flag of each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from maro_jax.run.fields import ConfigError, check, check_choice, nearest, setting
+from maro_jax.run.inputs import EXAMPLE_GAME, check_model, check_player, parse_games
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a training run; its run directory refuses any other."""
+
+    preset: str = setting(
+        "werewolf-tiny", "named set of defaults; the flags you give override it", group="run"
+    )
+    run_dir: str = setting(
+        "", "folder of the run; empty: runs/<preset>. It resumes if it exists", group="run",
+        example="runs/my-run",
+    )  # fmt: skip
+    seed: int = setting(0, "root of all randomness", group="run", low=0, high=2**31 - 1)
+    model: str = setting(
+        "tiny", "'tiny' (embedded) or a Hugging Face model folder", group="run",
+        example="/models/Qwen2.5-0.5B-Instruct",
+    )  # fmt: skip
+    games: str = setting(EXAMPLE_GAME, "the game, as name[:key=value,...]", group="run")
+
+    iterations: int = setting(16, "rounds of playing, then learning", group="self-play", low=0)
+    episodes: int = setting(512, "episodes an iteration", group="self-play", low=1)
+    lanes: int = setting(
+        128, "episodes played side by side; at most --episodes", group="self-play", low=1
+    )
+    capacity: int = setting(
+        0, "tokens a seat can see and say after its role prefix; 0: the game's worst case",
+        group="self-play", low=0, example="512",
+    )  # fmt: skip
+    overflow: str = setting(
+        "refuse",
+        "if the worst case exceeds the capacity: refuse to start, or truncate such episodes "
+        "(untrained, counted)",
+        group="self-play",
+        choices=("refuse", "truncate"),
+    )
+    opponents: str = setting(
+        "mix",
+        "mirror: the learner holds every seat; mix: half so, and a quarter each with one side "
+        "held by the frozen warm start",
+        group="self-play",
+        choices=("mix", "mirror"),
+    )
+
+    decompose: str = setting(
+        "outcome",
+        "which behaviours the outcome is credited to: only the last of a seat (none), all "
+        "alike (outcome), or less the earlier (discounted)",
+        group="credit",
+        choices=("none", "outcome", "discounted"),
+    )
+    discount: float = setting(
+        0.9, "factor a behaviour for --decompose=discounted", group="credit",
+        positive=True, high=1,
+    )  # fmt: skip
+    baseline: str = setting(
+        "role",
+        "mean return taken off: none, that of the role, or of the role and phase (cell)",
+        group="credit",
+        choices=("none", "role", "cell"),
+    )
+    balance: str = setting(
+        "role_label",
+        "weights that even out roles, or roles and outcome labels",
+        group="credit",
+        choices=("none", "role", "role_label"),
+    )
+    utility: str = setting(
+        "kto", "objective for one behaviour without a pair", group="credit",
+        choices=("kto", "reinforce"),
+    )  # fmt: skip
+    beta: float = setting(0.1, "KTO's inverse temperature", group="credit", positive=True)
+    reference_point: str = setting(
+        "token_kl", "KTO's reference point: exact KL from the iteration's first weights, or zero",
+        group="credit", choices=("token_kl", "zero"),
+    )  # fmt: skip
+    shuffle_outcomes: bool = setting(
+        False, "control experiment: permute the outcomes over the episodes; nothing may be learnt",
+        group="credit",
+    )  # fmt: skip
+
+    minibatches: int = setting(4, "optimizer steps an epoch", group="learning", low=1)
+    epochs: int = setting(1, "passes over an iteration's episodes", group="learning", low=1)
+    learning_rate: float = setting(7e-4, "Adam's step size", group="learning", positive=True)
+    learning_rate_final: float = setting(
+        0.1, "fraction of it left at the end of a linear decay", group="learning", low=0, high=1
+    )
+    max_grad_norm: float = setting(
+        1.0, "gradients are clipped to this norm", group="learning", positive=True
+    )
+    entropy: float = setting(0.01, "weight of the entropy bonus", group="learning", low=0)
+    max_bad_steps: int = setting(
+        8, "stop (exit code 3) after so many steps in a row that are not finite",
+        group="learning", low=1,
+    )  # fmt: skip
+
+    warm_start_games: int = setting(
+        6144, "scripted and random games to clone first; 0: none", group="warm start", low=0
+    )
+    warm_start_batch: int = setting(12, "games an optimizer step", group="warm start", low=1)
+    warm_start_learning_rate: float = setting(
+        1.5e-3, "Adam's step size", group="warm start", positive=True
+    )
+
+    eval_every: int = setting(
+        4, "iterations between matches against the warm start; 0: none", group="evaluation", low=0
+    )
+    eval_games: int = setting(512, "games of each such match", group="evaluation", low=2)
+    final_games: int = setting(2048, "games of each match at the end", group="evaluation", low=2)
+    temperature: float = setting(
+        1.0, "sampling temperature in matches (training samples at 1)", group="evaluation",
+        positive=True,
+    )  # fmt: skip
+
+    save_every_minutes: float = setting(
+        5.0, "minutes between checkpoints; also saved when stopped and at the end",
+        group="checkpoints", low=0,
+    )  # fmt: skip
+    keep_checkpoints: int = setting(2, "newest checkpoints kept", group="checkpoints", low=1)
+
+    data: int = setting(
+        0, "mesh size of data parallelism; 0: all devices left", group="devices", low=0
+    )
+    fsdp: int = setting(1, "mesh size over which parameters are sharded", group="devices", low=1)
+    tensor: int = setting(1, "mesh size of tensor parallelism", group="devices", low=1)
+    cpu_devices: int = setting(
+        0, "virtual devices on a CPU; 0: as many as cores, if the batch divides by them",
+        group="devices", low=0,
+    )  # fmt: skip
+    matmul_precision: str = setting(
+        "default", "precision of matrix products", group="devices",
+        choices=("default", "high", "highest"),
+    )  # fmt: skip
+
+    def validate(self) -> None:
+        """Checks everything that can be known without devices, game or weights.
+
+        Raises:
+          ConfigError: one sentence naming the flag, what is allowed, and an example.
+        """
+        check_choice("preset", self.preset, PRESETS)
+        check(self)
+        parse_games(self.games)
+        check_model(self.model)
+        if self.balance == "role_label" and self.baseline == "none":
+            raise ConfigError(
+                "--balance=role_label needs a baseline to tell good from bad for a role: set --baseline=role or cell, "
+                "or --balance=none or role"
+            )
+        if self.lanes > self.episodes:
+            raise ConfigError(
+                f"--lanes={self.lanes} exceeds --episodes={self.episodes}: a lane plays at least "
+                f"one episode, for example --lanes={self.episodes}"
+            )
+        if self.episodes % self.minibatches:
+            raise ConfigError(
+                f"--episodes={self.episodes} does not divide into --minibatches="
+                f"{self.minibatches}, for example --episodes="
+                f"{_round_up(self.episodes, self.minibatches)}"
+            )
+        if self.data:
+            self._check_divides(self.data * self.fsdp)
+        if self.cpu_devices:
+            self.mesh_shape(self.cpu_devices)
+
+    def mesh_shape(self, num_devices: int) -> tuple[int, int, int]:
+        """Sizes of the axes `('data', 'fsdp', 'tensor')` on `num_devices` devices.
+
+        Episodes and lanes are split over `data` and `fsdp` together.
+
+        Raises:
+          ConfigError: the sizes do not multiply to the devices, or do not divide the batch.
+        """
+        inner = self.fsdp * self.tensor
+        data = self.data or num_devices // inner
+        if data * inner != num_devices:
+            raise ConfigError(
+                f"the mesh --data={self.data} --fsdp={self.fsdp} --tensor={self.tensor} does not "
+                f"fit {num_devices} devices: the sizes must multiply to their number, for example "
+                f"--data={num_devices} --fsdp=1 --tensor=1"
+            )
+        self._check_divides(data * self.fsdp)
+        return data, self.fsdp, self.tensor
+
+    def num_cpu_devices(self, num_cores: int | None = None) -> int:
+        """Virtual devices to use on a CPU: those asked for, else the most that fit and divide.
+
+        Args:
+          num_cores: cores of the machine; default: those this process may use.
+        """
+        if self.cpu_devices:
+            return self.cpu_devices
+        if self.data:
+            return self.data * self.fsdp * self.tensor
+        cores = num_cores or available_cores()
+        inner = self.fsdp * self.tensor
+        common = math.gcd(self.lanes, self.episodes // self.minibatches)
+        fitting = [n for n in range(1, cores // inner + 1) if common % (n * self.fsdp) == 0]
+        return max(fitting, default=1) * inner
+
+    def resolved_run_dir(self) -> Path:
+        """The run's folder as an absolute path."""
+        return Path(self.run_dir or f"runs/{self.preset}").expanduser().resolve()
+
+    def _check_divides(self, shards: int) -> None:
+        for name, value, what in (
+            ("lanes", self.lanes, f"--lanes={self.lanes}"),
+            (
+                "episodes",
+                self.episodes // self.minibatches,
+                f"--episodes={self.episodes} in --minibatches={self.minibatches}",
+            ),
+        ):
+            if value % shards:
+                unit = shards * (self.minibatches if name == "episodes" else 1)
+                raise ConfigError(
+                    f"{what} does not divide by the {shards} devices that share a batch, for "
+                    f"example --{name}={_round_up(getattr(self, name), unit)}"
+                )
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    # The quickstart; the defaults above are its values.
+    "werewolf-tiny": {},
+    # The same model and game, just enough steps to run every part of the program.
+    "werewolf-smoke": {
+        "iterations": 3,
+        "episodes": 32,
+        "lanes": 16,
+        "minibatches": 2,
+        "warm_start_games": 48,
+        "eval_every": 2,
+        "eval_games": 32,
+        "final_games": 64,
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """A match of a policy and another, or scripted players: common deals, sides swapped."""
+
+    policy: str = setting(
+        "runs/werewolf-tiny",
+        "who is measured: a run folder (its newest weights), a model folder or 'tiny'",
+        group="players",
+    )
+    opponent: str = setting(
+        "warm_start",
+        "whom it plays: warm_start (of the run), heuristic, random, a run or a model folder",
+        group="players",
+        example="heuristic",
+    )
+    temperature: float = setting(
+        1.0, "sampling temperature of the policy", group="players", positive=True
+    )
+    opponent_temperature: float = setting(
+        1.0, "sampling temperature of the opponent", group="players", positive=True
+    )
+    games: str = setting(
+        "", "the game, as name[:key=value,...]; empty: the run's", group="match",
+        example=EXAMPLE_GAME,
+    )  # fmt: skip
+    num_games: int = setting(
+        2048, "games; half of them with the sides swapped on the same deals", group="match", low=2
+    )
+    seed: int = setting(0, "root of all randomness", group="match", low=0, high=2**31 - 1)
+    lanes: int = setting(128, "games played side by side", group="match", low=1)
+    json: str = setting(
+        "", "also write the result to this file", group="match", example="match.json"
+    )
+    cpu_devices: int = setting(
+        0, "virtual devices on a CPU; 0: as many as cores, if the games divide by them",
+        group="devices", low=0,
+    )  # fmt: skip
+
+    def validate(self) -> None:
+        """Checks everything that can be known without devices, game or weights.
+
+        Raises:
+          ConfigError: one sentence naming the flag, what is allowed, and an example.
+        """
+        check(self)
+        if self.games:
+            parse_games(self.games)
+        check_player("policy", self.policy, ())
+        check_player("opponent", self.opponent, ("warm_start", "heuristic", "random"))
+        if self.num_games % 2:
+            raise ConfigError(
+                f"--num_games={self.num_games} is odd: each deal is played twice, sides swapped, "
+                f"for example --num_games={self.num_games + 1}"
+            )
+        if self.cpu_devices and (
+            self.lanes % self.cpu_devices or self.num_games % self.cpu_devices
+        ):
+            raise ConfigError(
+                f"--lanes={self.lanes} and --num_games={self.num_games} do not both divide by "
+                f"--cpu_devices={self.cpu_devices}, for example --cpu_devices=1"
+            )
+
+    def num_cpu_devices(self, num_cores: int | None = None) -> int:
+        """Virtual devices to use on a CPU: those asked for, else the most that fit and divide."""
+        if self.cpu_devices:
+            return self.cpu_devices
+        cores = num_cores or available_cores()
+        common = math.gcd(self.lanes, self.num_games)
+        return max(n for n in range(1, cores + 1) if common % n == 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplayConfig:
+    """A run's recorded games as one HTML file."""
+
+    run: str = setting(
+        "", "folder of the run", group="replay", positional=True, example="runs/werewolf-tiny"
+    )
+    output: str = setting(
+        "", "file to write; empty: replay.html in the run's folder", group="replay",
+        example="replay.html",
+    )  # fmt: skip
+    max_games: int = setting(200, "newest games shown; 0: all", group="replay", low=0)
+
+    def validate(self) -> None:
+        """Checks that the run exists.
+
+        Raises:
+          ConfigError: one sentence naming what is missing, and an example.
+        """
+        check(self)
+        if not self.run:
+            raise ConfigError(
+                "name the run to show, for example: python -m maro_jax.replay runs/werewolf-tiny"
+            )
+        if not (Path(self.run).expanduser() / "config.json").is_file():
+            raise ConfigError(
+                f"{self.run} is not a run folder (it has no config.json); training makes one, for "
+                "example runs/werewolf-tiny"
+            )
+
+
+def make_config(
+    preset: str = "werewolf-tiny", overrides: Mapping[str, Any] | None = None
+) -> TrainConfig:
+    """The preset's configuration with `overrides` on top, validated.
+
+    Raises:
+      ConfigError: for an unknown preset or field, or a value that is refused.
+    """
+    check_choice("preset", preset, PRESETS)
+    names = [field.name for field in dataclasses.fields(TrainConfig)]
+    for name in overrides or {}:
+        if name not in names:
+            raise ConfigError(f"TrainConfig has no field {name}{nearest(name, names)}")
+    config = TrainConfig(**{"preset": preset, **PRESETS[preset], **(overrides or {})})
+    config.validate()
+    return config
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _round_up(value: int, unit: int) -> int:
+    return -(-value // unit) * unit

@@ -1,0 +1,155 @@
+"""What a person sees: a banner, aligned progress lines with the time left, and plain tables.
+
+Plain lines throughout, so that a log file reads like the screen; only a counter that is still
+moving rewrites its line, and only on a terminal.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TextIO
+
+_QUIET_SECONDS = 2.0  # nothing that is over sooner is worth a line
+_LOG_SECONDS = 10.0  # between lines of one phase where lines cannot be rewritten
+
+
+def format_duration(seconds: float) -> str:
+    """`42s`, `3m05s` or `2h07m`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def format_value(value: object) -> str:
+    """A number with about four significant digits; anything else as it is, control signs off."""
+    if isinstance(value, float):
+        if value == 0 or 0.001 <= abs(value) < 1000:
+            return f"{value:.3f}"
+        return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.2e}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "".join(character for character in str(value) if character.isprintable())
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A plain-text table: the first column to the left, the others to the right."""
+    cells = [list(headers), *([format_value(value) for value in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
+    lines = []
+    for row in cells:
+        padded = [
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(padded).rstrip())
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+class Phase:
+    """Progress of one longish piece of work; prints nothing if it ends within two seconds."""
+
+    def __init__(self, name: str, total: int, stream: TextIO | None, clock: Callable[[], float]):
+        self._name, self._total, self._stream, self._clock = name, total, stream, clock
+        self._start = self._last_shown = clock()
+        self._rewrites = stream is not None and stream.isatty()
+        self._shown = False
+
+    def update(self, done: int, note: str = "") -> None:
+        """Tells how much is done, in the units of `total`; cheap to call often."""
+        now = self._clock()
+        pause = 0.2 if self._rewrites else _LOG_SECONDS
+        first = not self._shown and now - self._start >= _QUIET_SECONDS
+        if not first and (not self._shown or now - self._last_shown < pause):
+            return
+        self._shown, self._last_shown = True, now
+        left = (now - self._start) / done * (self._total - done) if done else None
+        text = f"{self._name}  {done:,}/{self._total:,}  {format_duration(now - self._start)}"
+        text += "" if left is None else f", {format_duration(left)} left"
+        self._write(f"{text}  {note}".rstrip(), final=False)
+
+    def finish(self, note: str = "") -> None:
+        """Ends the phase with one line, if it took long enough to matter."""
+        elapsed = self._clock() - self._start
+        if self._shown or elapsed >= _QUIET_SECONDS:
+            text = f"{self._name}  {self._total:,} in {format_duration(elapsed)}"
+            self._write(f"{text}  {note}".rstrip(), final=True)
+
+    def _write(self, text: str, final: bool) -> None:
+        if self._stream is None:
+            return
+        if self._rewrites:
+            self._stream.write("\r\x1b[2K" + text + ("\n" if final else ""))
+        else:
+            self._stream.write(text + "\n")
+        self._stream.flush()
+
+
+class Console:
+    """Where a job tells what it does; `enabled=False` for all processes of a job but the first."""
+
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        enabled: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._stream = stream or sys.stdout
+        self._enabled = enabled
+        self._clock = clock
+        self._start = clock()
+        self._first_step: int | None = None
+        self._columns: list[str] = []
+        self._widths: dict[str, int] = {}
+
+    def line(self, text: str = "") -> None:
+        """Prints a line."""
+        if self._enabled:
+            print(text, file=self._stream, flush=True)
+
+    def banner(self, title: str, facts: Mapping[str, object]) -> None:
+        """Prints a title and aligned `name  value` lines."""
+        width = max(map(len, facts), default=0)
+        self.line(title)
+        for name, value in facts.items():
+            self.line(f"  {name:<{width}}  {format_value(value)}")
+        self.line()
+
+    def start(self, step: int) -> None:
+        """Starts the clock of the time left: `step` iterations are done already."""
+        self._first_step, self._start = step, self._clock()
+
+    def iteration(self, step: int, total: int, **values: object) -> None:
+        """Prints an iteration's line: how far, its values in columns, elapsed and left.
+
+        Args:
+          step: iterations done now.
+          total: iterations in all.
+          **values: columns; a heading is printed whenever their names change.
+        """
+        if self._first_step is None:
+            self.start(step - 1)
+        if list(values) != self._columns:
+            self._columns = list(values)
+            self._widths = {name: max(len(name), 8) for name in values}
+            names = "  ".join(f"{name:>{self._widths[name]}}" for name in values)
+            self.line(f"{'iteration':<11}  {names}  {'elapsed':>7}  {'left':>7}")
+        elapsed = self._clock() - self._start
+        done = step - (self._first_step or 0)
+        left = elapsed / done * (total - step) if done > 0 else 0.0
+        cells = "  ".join(
+            f"{format_value(value):>{self._widths[name]}}" for name, value in values.items()
+        )
+        self.line(
+            f"{f'{step}/{total}':<11}  {cells}  {format_duration(elapsed):>7}  "
+            f"{format_duration(left):>7}"
+        )
+
+    def phase(self, name: str, total: int) -> Phase:
+        """Starts the progress of a piece of work of `total` units."""
+        return Phase(name, total, self._stream if self._enabled else None, self._clock)

@@ -1,0 +1,329 @@
+"""A run's folder: what is needed to go on, to compare and to reproduce, in plain files.
+
+config.json     the configuration, versions, commit and devices it began with
+code.diff       uncommitted changes of the code it began with (absent if none)
+metrics.jsonl   one JSON object a line; every step at most once
+summary.json    written last: the run is finished
+checkpoints/    see checkpoint.py
+games/          recorded games for the replay
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from maro_jax.run.fields import ConfigError
+
+# What may change between the sessions of a run: nothing that its results depend on.
+_FREE_KEYS = frozenset({"run_dir", "save_every_minutes", "keep_checkpoints"})
+_PACKAGES = (
+    "maro-jax", "jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint", "transformers",
+    "tokenizers", "numpy",
+)  # fmt: skip
+
+
+class RunDirectory:
+    """An opened run folder, locked against a second process.
+
+    Attributes:
+      path: absolute path.
+      is_new: whether this call created the run.
+      notes: differences of code or versions to the session that began the run, one sentence each.
+    """
+
+    def __init__(self, path: Path, is_new: bool, notes: list[str], lock: int):
+        self.path = path
+        self.is_new = is_new
+        self.notes = notes
+        self._lock = lock
+
+    @classmethod
+    def open(
+        cls, path: str | Path, config: Any, devices: Mapping[str, Any] | None = None
+    ) -> RunDirectory:
+        """Creates the run's folder, or opens it if it holds a run of the same configuration.
+
+        Args:
+          path: the folder.
+          config: the configuration, a dataclass of plain values.
+          devices: plain facts about the devices, recorded as they are.
+
+        Raises:
+          ConfigError: the folder cannot be written, holds something else or a run of another
+            configuration (key by key), or is in use. Nothing in it was changed.
+        """
+        folder = Path(path).expanduser().resolve()
+        values = dataclasses.asdict(config)
+        recorded = _read_json(folder / "config.json")
+        if recorded is None:
+            _refuse_foreign(folder)
+        else:
+            _refuse_other_config(folder, recorded, values)
+        lock = _lock(folder)
+        try:
+            environment = _environment(devices or {})
+            if recorded is None:
+                _write_code_diff(folder / "code.diff")
+                write_json(folder / "config.json", {"config": values, **environment})
+                return cls(folder, True, [], lock)
+            return cls(folder, False, _changes(recorded, environment), lock)
+        except OSError as error:
+            os.close(lock)
+            raise _not_writable(folder, error) from None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints live."""
+        return self.path / "checkpoints"
+
+    @property
+    def replay(self) -> Path:
+        """Where the HTML replay is written unless another file is named."""
+        return self.path / "replay.html"
+
+    def summary(self) -> dict[str, Any] | None:
+        """The summary of a finished run, else None."""
+        return _read_json(self.path / "summary.json")
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Writes `summary.json`, which marks the run as finished."""
+        write_json(self.path / "summary.json", summary)
+
+    def metrics(self, resumed_step: int = 0) -> Metrics:
+        """Opens `metrics.jsonl`, without the rows newer than `resumed_step`."""
+        return Metrics(self.path / "metrics.jsonl", resumed_step)
+
+    def write_games(self, name: str, games: Sequence[Mapping[str, Any]]) -> None:
+        """Stores recorded games (the schema of `replay_html`) under `name`, replacing it."""
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name):
+            raise ValueError(
+                f"a name of recorded games holds letters, digits, _ and - only: {name!r}"
+            )
+        write_json(self.path / "games" / f"{name}.json", list(games))
+
+    def read_games(self) -> list[dict[str, Any]]:
+        """All recorded games, in the order of their files' names."""
+        return read_games(self.path)
+
+    def close(self) -> None:
+        """Gives the folder free for another process."""
+        os.close(self._lock)
+
+
+def read_games(folder: str | Path) -> list[dict[str, Any]]:
+    """All games recorded in a run's folder, in the order of their files' names.
+
+    Raises:
+      ConfigError: a file is not what `RunDirectory.write_games` writes.
+    """
+    games: list[dict[str, Any]] = []
+    for file in sorted((Path(folder) / "games").glob("*.json")):
+        content = _read_json(file, kind=list)
+        games += content or []
+    return games
+
+
+class Metrics:
+    """Appends to `metrics.jsonl`; a step that is played again replaces its row.
+
+    A resumed run repeats the steps since its checkpoint, so rows beyond it are cut off first,
+    and with them a last line that a kill left half written.
+    """
+
+    def __init__(self, path: Path, resumed_step: int = 0):
+        self._path = path
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines() if _step(line) <= resumed_step]
+            _replace(path, "".join(line + "\n" for line in kept))
+
+    def write(self, step: int, **values: Any) -> None:
+        """Appends a row; arrays become lists, and numbers that are not finite become null."""
+        row = {"step": int(step), **{name: _plain(value) for name, value in values.items()}}
+        with self._path.open("a") as file:
+            file.write(json.dumps(row, allow_nan=False) + "\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows so far."""
+        if not self._path.exists():
+            return []
+        return [json.loads(line) for line in self._path.read_text().splitlines()]
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file that is either the old or the new one, whenever the process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, json.dumps(_plain(content), indent=1, allow_nan=False) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON knows it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # NumPy and JAX, neither of which is imported here
+        return _plain(value.tolist())
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _step(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+def _read_json(path: Path, kind: type = dict) -> Any:
+    try:
+        content = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError:
+        raise ConfigError(f"{path} cannot be read: permission denied") from None
+    except ValueError:
+        content = None
+    if not isinstance(content, kind):
+        raise ConfigError(f"{path} is damaged; restore it, or choose another --run_dir")
+    return content
+
+
+def _refuse_foreign(folder: Path) -> None:
+    try:
+        names = [entry.name for entry in folder.iterdir()]
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _not_writable(folder, error) from None
+    # Hidden files and code.diff may come from a run that was killed before its first write.
+    foreign = [name for name in sorted(names) if not name.startswith(".") and name != "code.diff"]
+    if foreign:
+        raise ConfigError(
+            f"--run_dir={folder} holds other files ({foreign[0]}) and no run; choose an empty or "
+            "new folder, for example --run_dir=runs/my-run"
+        )
+
+
+def _refuse_other_config(folder: Path, recorded: Mapping[str, Any], values: dict[str, Any]) -> None:
+    old = recorded.get("config")
+    if not isinstance(old, dict):
+        raise ConfigError(f"{folder / 'config.json'} is damaged; choose another --run_dir")
+    missing = "(absent)"
+    differing = [
+        f"{key} is {old.get(key, missing)} there and {values.get(key, missing)} here"
+        for key in sorted((old.keys() | values.keys()) - _FREE_KEYS)
+        if old.get(key, missing) != values.get(key, missing)
+    ]
+    if differing:
+        raise ConfigError(
+            f"--run_dir={folder} holds a run of another configuration: {'; '.join(differing)}. "
+            "Use the same values to go on, or another folder, for example --run_dir=runs/my-run"
+        )
+
+
+def _lock(folder: Path) -> int:
+    """Takes the folder's lock, which the system drops when the process ends in any way."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise _not_writable(folder, error) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ConfigError(
+            f"--run_dir={folder} is in use by another process; wait for it or choose another "
+            "folder, for example --run_dir=runs/my-run"
+        ) from None
+    return descriptor
+
+
+def _not_writable(folder: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"--run_dir={folder} cannot be written ({error.strerror}); choose another folder, for "
+        "example --run_dir=runs/my-run"
+    )
+
+
+def _environment(devices: Mapping[str, Any]) -> dict[str, Any]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    status = _git("status", "--porcelain")
+    return {
+        "versions": versions,
+        "commit": (_git("rev-parse", "HEAD") or "").strip() or None,
+        "uncommitted_changes": None if status is None else bool(status),
+        "platform": platform.platform(),
+        "devices": dict(devices),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "command": sys.argv,
+    }
+
+
+def _changes(recorded: Mapping[str, Any], environment: Mapping[str, Any]) -> list[str]:
+    old, new = recorded.get("versions", {}), environment["versions"]
+    notes = [
+        f"the run began with {name} {old.get(name)}, this is {new.get(name)}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+    if recorded.get("commit") != environment["commit"]:
+        notes.append(
+            f"the run began at commit {recorded.get('commit')}, this is {environment['commit']}"
+        )
+    return notes
+
+
+def _write_code_diff(path: Path) -> None:
+    """Stores uncommitted changes of tracked files; untracked ones may hold anything."""
+    diff = _git("diff", "HEAD")
+    if diff:
+        _replace(path, diff)
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of git in this code's own repository; None if there is none."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=20,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout

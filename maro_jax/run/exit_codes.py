@@ -1,0 +1,6 @@
+"""Exit codes of the commands. Any other code is a crash."""
+
+DONE = 0
+USAGE = 2  # a wrong flag, file or combination; nothing was written
+NOT_FINITE = 3  # training stopped: too many updates in a row were not finite
+PREEMPTED = 75  # stopped by a signal and saved: the same command goes on

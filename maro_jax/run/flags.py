@@ -1,0 +1,221 @@
+"""From a command line to a configuration, before any framework is loaded.
+
+A command is `run_cli(TrainConfig, main)`, where `main` takes the configuration and returns an exit
+code. Flags are absl's (`--name=value`, `--name value`, `--noname`, `--flagfile=FILE`) in a set of
+their own; a mistake is answered with one sentence on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from absl import flags
+
+from maro_jax.run import exit_codes
+from maro_jax.run.config import PRESETS, EvaluateConfig, ReplayConfig, TrainConfig, make_config
+from maro_jax.run.fields import ConfigError, check_choice, describe, nearest
+
+Config = TypeVar("Config", TrainConfig, EvaluateConfig, ReplayConfig)
+
+_EXAMPLES: Mapping[type, tuple[str, ...]] = {
+    TrainConfig: (
+        "python -m maro_jax.train",
+        "python -m maro_jax.train --run_dir=runs/seed-1 --seed=1 --utility=reinforce",
+        "python -m maro_jax.train --model=/models/Qwen2.5-0.5B-Instruct --episodes=64 --lanes=16",
+    ),
+    EvaluateConfig: (
+        "python -m maro_jax.evaluate --policy=runs/werewolf-tiny",
+        "python -m maro_jax.evaluate --policy=runs/a --opponent=runs/b --num_games=4096",
+        "python -m maro_jax.evaluate --opponent=heuristic --json=match.json",
+    ),
+    ReplayConfig: (
+        "python -m maro_jax.replay runs/werewolf-tiny",
+        "python -m maro_jax.replay runs/werewolf-tiny --output=games.html",
+    ),
+}
+
+
+def from_args(config_class: type[Config], argv: Sequence[str] | None = None) -> Config:
+    """Reads a command line into a validated configuration.
+
+    Prints the help and exits with 0 if it is asked for; prints one sentence and exits with 2 if
+    the command line is wrong.
+
+    Args:
+      config_class: which command.
+      argv: arguments without the program's name; default: those of this process.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(arguments):
+            print(help_text(config_class, _wanted_preset(arguments)))
+            raise SystemExit(exit_codes.DONE)
+        return _parse(config_class, arguments)
+    except ConfigError as error:
+        _refuse(error)
+
+
+def run_cli(
+    config_class: type[Config],
+    main: Callable[[Config], int],
+    argv: Sequence[str] | None = None,
+) -> NoReturn:
+    """Runs a command: flags, then `main(config)`, then exits with the code it returns.
+
+    A `ConfigError` from `main` (a run directory of another configuration, say) ends like a wrong
+    flag: one sentence, exit code 2.
+    """
+    config = from_args(config_class, argv)
+    try:
+        code = main(config)
+    except ConfigError as error:
+        _refuse(error)
+    raise SystemExit(code)
+
+
+def help_text(config_class: type[Config], preset: str | None = None) -> str:
+    """The help page: fields by group, with type, default and, for a preset, its values."""
+    values = {field.name: field.default for field in dataclasses.fields(config_class)}
+    if config_class is TrainConfig and preset:
+        values |= {"preset": preset, **PRESETS[preset]}
+    module = _EXAMPLES[config_class][0].split()[2]
+    operands = "".join(f" {name.upper()}" for name in _positional(config_class))
+    lines = [f"Usage: python -m {module}{operands} [--name=value ...]", ""]
+    lines += [(config_class.__doc__ or "").strip(), "", "Examples:"]
+    lines += [f"  {example}" for example in _EXAMPLES[config_class]]
+    if config_class is TrainConfig:
+        lines += [
+            "",
+            f"Defaults are those of --preset={values['preset']}; presets: {', '.join(PRESETS)}.",
+        ]
+    group = None
+    for field in dataclasses.fields(config_class):
+        if field.metadata["group"] != group:
+            group = field.metadata["group"]
+            lines += ["", f"{group[0].upper()}{group[1:]}"]
+        shown = str(values[field.name]).lower() if field.type == "bool" else str(values[field.name])
+        name = "RUN" if field.metadata["positional"] else f"--{field.name}={shown}"
+        allowed = "|".join(field.metadata["choices"])
+        text = field.metadata["help"] + (f" ({allowed})" if allowed else "")
+        wrapped = textwrap.wrap(
+            text, width=100, initial_indent=" " * 36, subsequent_indent=" " * 36
+        )
+        if len(name) < 34:
+            wrapped[0] = f"  {name:<34}" + wrapped[0].lstrip()
+        else:
+            lines.append(f"  {name}")
+        lines += wrapped
+    return "\n".join(lines)
+
+
+class _Parser(flags.ArgumentParser):
+    """Turns a flag's text into its field's type; absl adds the flag's name to the message."""
+
+    def __init__(self, field: dataclasses.Field[Any]):
+        super().__init__()
+        self._field = field
+        self.syntactic_help = describe(field)
+
+    def parse(self, argument: Any) -> Any:
+        kind: Callable[[Any], Any] = type(self._field.default)
+        try:
+            return kind(argument)
+        except ValueError:
+            raise ConfigError(
+                f"--{self._field.name}={argument} is not allowed: it must be "
+                f"{describe(self._field)}, for example --{self._field.name}="
+                f"{self._field.metadata['example']}"
+            ) from None
+
+
+def _define_flags(config_class: type[Config]) -> flags.FlagValues:
+    """A set of flags with one for each field; a flag that is not given is None."""
+    values = flags.FlagValues()
+    for field in dataclasses.fields(config_class):
+        if field.metadata["positional"]:
+            continue
+        text = field.metadata["help"]
+        if type(field.default) is bool:
+            flags.DEFINE_boolean(field.name, None, text, flag_values=values)
+        else:
+            flags.DEFINE(_Parser(field), field.name, None, text, flag_values=values)
+    return values
+
+
+def _parse(config_class: type[Config], arguments: list[str]) -> Config:
+    values = _define_flags(config_class)
+    names = list(values)
+    try:
+        rest = values(["maro", *arguments])[1:]
+    except flags.UnrecognizedFlagError as error:
+        name = error.flagname.lstrip("-")
+        raise ConfigError(
+            f"there is no flag --{name}{nearest(name, names, '--')}; --help lists them all"
+        ) from None
+    except flags.IllegalFlagValueError as error:
+        raise ConfigError(_sentence(str(error))) from None
+    except flags.Error as error:
+        raise ConfigError(str(error).removeprefix("ERROR:: ")) from None
+    given: dict[str, Any] = {
+        name: values[name].value for name in names if values[name].value is not None
+    }
+    positional = _positional(config_class)
+    if len(rest) > len(positional):
+        raise ConfigError(_unexpected(rest[len(positional)], names))
+    given |= dict(zip(positional, rest, strict=False))
+    config: Any
+    if config_class is TrainConfig:
+        config = make_config(given.pop("preset", TrainConfig.preset), given)
+    else:
+        config = config_class(**given)
+        config.validate()
+    return config
+
+
+def _wanted_preset(arguments: Sequence[str]) -> str | None:
+    """The preset named beside `--help`, so that the page can show its values."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if argument.startswith("-") and name == "preset":
+            preset = value if equals else following
+            check_choice("preset", preset, PRESETS)
+            return preset
+    return None
+
+
+def _unexpected(argument: str, names: Sequence[str]) -> str:
+    name, equals, _ = argument.partition("=")
+    if equals and name in names:
+        return f"unexpected argument {argument}; did you mean --{argument}?"
+    if equals:
+        hint = nearest(name, names, "--")
+        return f"unexpected argument {argument}; flags have the form --name=value{hint}"
+    return f"unexpected argument {argument}; flags have the form --name=value (--help lists them)"
+
+
+def _sentence(message: str) -> str:
+    """From absl's `flag --name=value: reason` to our sentence.
+
+    `_Parser` gives a whole sentence as the reason; only absl's own Boolean flags do not.
+    """
+    prefix, _, reason = message.partition(": ")
+    if reason.startswith("--"):
+        return reason
+    setting, _, _ = prefix.removeprefix("flag ").partition("=")
+    return (
+        f"{prefix.removeprefix('flag ')} is not allowed: it must be true or false, "
+        f"for example {setting}=true"
+    )
+
+
+def _positional(config_class: type) -> list[str]:
+    return [f.name for f in dataclasses.fields(config_class) if f.metadata["positional"]]
+
+
+def _refuse(error: ConfigError) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(exit_codes.USAGE)

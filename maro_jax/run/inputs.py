@@ -1,0 +1,103 @@
+"""Settings that name something outside the program: a game, a model folder, a player."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from maro_jax.run.fields import ConfigError, nearest
+
+GameParameters = dict[str, bool | int | float | str]
+
+EXAMPLE_GAME = "werewolf-v0:num_seats=6,max_days=5"
+
+
+def parse_games(text: str) -> tuple[str, GameParameters]:
+    """Reads `name[:key=value,...]`; a value may hold commas (`night_order=wolf,doctor,seer`).
+
+    Returns:
+      The game's name and its parameters, as `bool`, `int`, `float` or `str`.
+
+    Raises:
+      ConfigError: the text has another form, or names more than one game.
+    """
+    name, _, rest = text.partition(":")
+    example = f"for example --games={EXAMPLE_GAME}"
+    if "," in name or ";" in text:
+        raise ConfigError(
+            f"--games={text} names several games; exactly one is trained on, {example}"
+        )
+    if not name or name != name.strip() or (":" in text and not rest) or ":" in rest:
+        raise ConfigError(f"--games={text} is not of the form name:key=value,key=value, {example}")
+    pairs: list[list[str]] = []
+    for part in rest.split(",") if rest else []:
+        key, equals, value = part.partition("=")
+        if equals and key.isidentifier() and value:
+            pairs.append([key, value])
+        elif not equals and part and pairs:
+            pairs[-1][1] += "," + part
+        else:
+            raise ConfigError(f"--games={text}: {part!r} is not of the form key=value, {example}")
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        raise ConfigError(f"--games={text} sets a parameter twice, {example}")
+    return name, {key: _literal(value) for key, value in pairs}
+
+
+def check_model(model: str, flag: str = "--model") -> None:
+    """Checks that `model` is `tiny` or a folder from which weights can be read safely.
+
+    Raises:
+      ConfigError: it is missing, no model folder, or holds pickled weights only.
+    """
+    if model == "tiny":
+        return
+    path = Path(model).expanduser()
+    example = f"for example {flag}=tiny or {flag}=/models/Qwen2.5-0.5B-Instruct"
+    if not path.exists():
+        raise ConfigError(
+            f"{flag}={model} does not exist; it must be 'tiny' or a folder, {example}"
+        )
+    if not path.is_dir():
+        raise ConfigError(
+            f"{flag}={model} is a file; it must be 'tiny' or a folder with config.json and "
+            f"*.safetensors (pickled weights are never loaded), {example}"
+        )
+    if not any(path.glob("*.safetensors")):
+        pickles = sorted(
+            p.name for s in ("bin", "pt", "pth", "pkl", "ckpt") for p in path.glob(f"*.{s}")
+        )
+        why = (
+            f"holds only pickled weights ({pickles[0]}), which can run code and are never loaded; "
+            "convert them to safetensors"
+            if pickles
+            else "holds no *.safetensors"
+        )
+        raise ConfigError(f"{flag}={model} {why}, {example}")
+    if not (path / "config.json").is_file():
+        raise ConfigError(f"{flag}={model} has no config.json, {example}")
+
+
+def check_player(name: str, value: str, words: tuple[str, ...]) -> None:
+    if value in words or value == "tiny":
+        return
+    path = Path(value).expanduser()
+    if path.is_dir() and ((path / "checkpoints").is_dir() or any(path.glob("*.safetensors"))):
+        return
+    if path.exists():
+        check_model(value, f"--{name}")
+    allowed = ", ".join((*words, "tiny"))
+    raise ConfigError(
+        f"--{name}={value} is neither {allowed} nor a folder of a run or a model"
+        f"{nearest(value, (*words, 'tiny'))}, for example --{name}=runs/werewolf-tiny"
+    )
+
+
+def _literal(text: str) -> bool | int | float | str:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,78 @@
+"""Recorded games as one HTML file that needs no network and runs no text of a game.
+
+A game is a dictionary of plain values, as a run stores it under `games/`:
+
+    game, iteration, episode, seed, terminated, truncated, winner (a side's name or None)
+    seats: [{name, role, side, holder, outcome}]
+    items, in the order of play:
+      {type: "event", kind, text, channel: "public" | "private", audience: [seat, ...]}
+      {type: "behaviour", seat, role, phase, thought, speech, action, legal: [label, ...], log_prob,
+       return, advantage, weight, sign, holder}
+
+Credit is `weight · sign`; a behaviour whose weight is None carried none (a scripted seat's, say).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import importlib.resources
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def render(games: Sequence[Mapping[str, Any]], title: str) -> str:
+    """Draws recorded games as one self-contained page.
+
+    Everything a model wrote lies in a JSON block, in which no `<` remains, and the page's script
+    inserts it as text only. A Content-Security-Policy admits that one script and style by their
+    hashes and nothing else, no connection at all.
+
+    Args:
+      games: in the schema above.
+      title: heading of the page.
+
+    Returns:
+      The HTML document.
+    """
+    folder = importlib.resources.files(__package__)
+    style = (folder / "replay.css").read_text(encoding="utf-8")
+    script = (folder / "replay.js").read_text(encoding="utf-8")
+    policy = (
+        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    parts = {
+        "policy": policy,
+        "title": html.escape(title),
+        "style": style,
+        "script": script,
+        "data": _embed({"title": title, "games": list(games)}),
+    }
+    page = (folder / "replay.html").read_text(encoding="utf-8")
+    # In one pass, so that a placeholder spelled in a game's text stays text.
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page)
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _embed(content: Any) -> str:
+    """JSON that cannot end the script element, nor hold what JSON or HTML does not know."""
+    text = json.dumps(_finite(content), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

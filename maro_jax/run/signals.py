@@ -1,0 +1,51 @@
+"""Stopping in good order: a signal asks, the loop saves and leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class StopSignal:
+    """Turns the first SIGINT or SIGTERM into `requested`; a second one ends the process at once.
+
+    A context manager, to be entered in the main thread; it restores the previous handlers.
+
+    Attributes:
+      requested: whether a signal has come.
+      name: the signal's name, or an empty string.
+    """
+
+    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.name = ""
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignal:
+        for number in self._SIGNALS:
+            self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            # Not sys.exit: whatever is stuck may catch exceptions.
+            os._exit(128 + number)
+        self.requested = True
+        self.name = signal.Signals(number).name
+        # os.write, since print may be interrupted in the middle of its own buffer.
+        message = f"\n{self.name}: stopping after this step and saving; once more stops at once\n"
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, message.encode())

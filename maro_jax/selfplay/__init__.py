@@ -1,0 +1,1 @@
+"""The fused loop that drives games, text and policy, and the episodes it returns."""

@@ -1,0 +1,135 @@
+"""What is asked of a rollout (`RolloutPlan`) and what comes back (`Episodes`): flat arrays, the same for every game."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from games.core import GameSpec
+
+LEARNER, OPPONENT, HEURISTIC, RANDOM = range(4)
+HOLDERS = ("learner", "opponent", "heuristic", "random")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class RolloutPlan:
+    """A fixed list of episodes, all to be played to their ends.
+
+    Attributes:
+      episode: int32[E], global number; seeds everything that is sampled in the episode.
+      deal: int32[E], seeds all chance of the game; mirrored matches share deals.
+      holders: int8[E, sides], who decides for the seats of each side.
+    """
+
+    episode: jax.Array
+    deal: jax.Array
+    holders: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Behaviours:
+    """One row a decision, in the order they were made; rows of decisions that never came have seat -1.
+
+    Attributes:
+      seat: int8[E, B].
+      role: int8[E, B].
+      phase: int8[E, B].
+      holder: int8[E, B], `LEARNER`, `OPPONENT`, `HEURISTIC` or `RANDOM`.
+      legal: bool[E, B, A].
+      action: int16[E, B].
+      start: int32[E, B], position in the seat's stream where the reply begins.
+      end: int32[E, B], position after its last token.
+    """
+
+    seat: jax.Array
+    role: jax.Array
+    phase: jax.Array
+    holder: jax.Array
+    legal: jax.Array
+    action: jax.Array
+    start: jax.Array
+    end: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Episodes:
+    """A batch of finished episodes.
+
+    Attributes:
+      tokens: int32[E, N, S], each seat's stream after its role prefix.
+      log_probs: float32[E, N, S], of sampled tokens under the masked, renormalised distribution at temperature.
+      node: int16[E, N, S], how the token came about (`games.text.grammar`): 0 given, else sampled and from what.
+      decision: int16[E, N, S], index of the behaviour a sampled token belongs to.
+      lengths: int32[E, N].
+      roles: int8[E, N].
+      outcome: float32[E, N].
+      terminated: bool[E].
+      truncated: bool[E].
+      overflowed: bool[E], ended because a stream was full.
+      behaviours: see `Behaviours`.
+      event_rows: int16[E, M, 4], the final event log.
+      event_audience: uint16[E, M].
+      event_count: int16[E].
+      event_step: int16[E, M], decisions made when the row was logged (for viewers).
+    """
+
+    tokens: jax.Array
+    log_probs: jax.Array
+    node: jax.Array
+    decision: jax.Array
+    lengths: jax.Array
+    roles: jax.Array
+    outcome: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    overflowed: jax.Array
+    behaviours: Behaviours
+    event_rows: jax.Array
+    event_audience: jax.Array
+    event_count: jax.Array
+    event_step: jax.Array
+
+    @staticmethod
+    def empty(spec: GameSpec, episodes: int, capacity: int) -> Episodes:
+        """Room for `episodes` episodes with streams of `capacity` tokens."""
+        seats, decisions, events = spec.num_seats, spec.max_decisions, spec.max_events
+
+        def full(shape: tuple[int, ...], dtype: jnp.dtype, value: int = 0) -> jax.Array:
+            return jnp.full((episodes, *shape), value, dtype)
+
+        return Episodes(
+            tokens=full((seats, capacity), jnp.int32),
+            log_probs=full((seats, capacity), jnp.float32),
+            node=full((seats, capacity), jnp.int16),
+            decision=full((seats, capacity), jnp.int16),
+            lengths=full((seats,), jnp.int32),
+            roles=full((seats,), jnp.int8),
+            outcome=full((seats,), jnp.float32),
+            terminated=full((), jnp.bool_),
+            truncated=full((), jnp.bool_),
+            overflowed=full((), jnp.bool_),
+            behaviours=Behaviours(
+                seat=full((decisions,), jnp.int8, -1),
+                role=full((decisions,), jnp.int8),
+                phase=full((decisions,), jnp.int8),
+                holder=full((decisions,), jnp.int8, -1),
+                legal=full((decisions, spec.num_actions), jnp.bool_),
+                action=full((decisions,), jnp.int16),
+                start=full((decisions,), jnp.int32),
+                end=full((decisions,), jnp.int32),
+            ),
+            event_rows=full((events, 4), jnp.int16, -1),
+            event_audience=full((events,), jnp.uint16),
+            event_count=full((), jnp.int16),
+            event_step=full((events,), jnp.int16),
+        )
+
+    @property
+    def finished(self) -> jax.Array:
+        """bool[E]: ended by the rules; only these have an outcome to learn from."""
+        return self.terminated & ~self.overflowed

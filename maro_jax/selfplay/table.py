@@ -1,0 +1,117 @@
+"""Everything static that a rollout is compiled for: a game, its words for a tokenizer, the model and the sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from games.core import Game, GameError, GameSpec
+from games.players.scripted import Player, heuristic_player
+from games.text.framing import TextTokenizer
+from games.text.grammar import Grammar, build_grammar
+from games.text.lexicon import Lexicon, build_lexicon
+from maro_jax.policy.decoder import Policy
+
+
+@dataclasses.dataclass(frozen=True)
+class RolloutSizes:
+    """Static sizes of a rollout on one device.
+
+    Attributes:
+      lanes: L, episodes in progress at once.
+      capacity: S, stream tokens of a seat after its role prefix.
+      ingest_rows: rows of an ingest step, each with many pending tokens.
+      ingest_tokens: pending tokens an ingest step takes from each row.
+      decode_rows: rows of a decode step, each in mid-reply.
+      decode_tokens: pending tokens a decode step takes from each row.
+      decode_steps: model steps between two advances of the games.
+      block: own positions that attention reads at a time.
+    """
+
+    lanes: int
+    capacity: int
+    ingest_rows: int
+    ingest_tokens: int
+    decode_rows: int
+    decode_tokens: int
+    decode_steps: int
+    block: int
+
+    @staticmethod
+    def fit(spec: GameSpec, lanes: int, capacity: int) -> RolloutSizes:
+        """Sizes that suit a game: short steps for replies that are only a label, longer ones for free text."""
+        free_text = spec.speech_tokens + spec.thought_tokens > 0
+        return RolloutSizes(
+            lanes=lanes,
+            capacity=capacity,
+            ingest_rows=max(1, lanes // 4),
+            ingest_tokens=16,
+            decode_rows=max(1, lanes // 2),
+            decode_tokens=4,
+            decode_steps=8 if free_text else 1,
+            block=64,
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Table:
+    """A game laid out for a policy.
+
+    Attributes:
+      game: the rules.
+      spec: the game's static description.
+      lexicon: words as tokens.
+      grammar: label trie.
+      policy: the model's static part.
+      tokenizer: for people's eyes only.
+      heuristic: the game's scripted player.
+    """
+
+    game: Game
+    spec: GameSpec
+    lexicon: Lexicon
+    grammar: Grammar
+    policy: Policy
+    tokenizer: TextTokenizer
+    heuristic: Player
+
+    @staticmethod
+    def lay(game: Game, policy: Policy, tokenizer: TextTokenizer) -> Table:
+        """Compiles a game's words for a policy's tokenizer."""
+        spec = game.spec
+        vocab_size = policy.config.vocab_size
+        brief = tokenizer.family == "tiny"
+        return Table(
+            game=game,
+            spec=spec,
+            lexicon=build_lexicon(spec, tokenizer, vocab_size=vocab_size, brief=brief),
+            grammar=build_grammar(spec, tokenizer),
+            policy=policy,
+            tokenizer=tokenizer,
+            heuristic=heuristic_player(spec.name),
+        )
+
+    def stream_capacity(self, asked: int, overflow: str) -> int:
+        """The stream capacity of a run.
+
+        Args:
+          asked: tokens a seat, 0 for the worst case of the game.
+          overflow: `refuse` or `truncate`.
+
+        Raises:
+          GameError: if a stream could outgrow what was asked for and that is to be refused, or the model's positions.
+        """
+        worst = self.lexicon.max_stream
+        capacity = asked or worst
+        prefix = int(self.lexicon.prefix_lengths.max())
+        if overflow == "refuse" and capacity < worst:
+            raise GameError(
+                f"a stream of {self.spec.name} can reach {worst} tokens but --capacity is {capacity}; allow {worst} or "
+                "more, or end such episodes with --overflow=truncate"
+            )
+        if prefix + capacity > self.policy.config.max_positions:
+            raise GameError(
+                f"streams of {prefix} + {capacity} tokens exceed the model's {self.policy.config.max_positions} "
+                "positions; ask for less, for example fewer days (max_days=3) or a smaller --capacity with "
+                "--overflow=truncate"
+            )
+        return capacity

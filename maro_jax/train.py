@@ -1,0 +1,281 @@
+"""Train a language model by self-play: `python -m maro_jax.train --preset=werewolf-tiny`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from maro_jax.run import exit_codes
+from maro_jax.run.config import TrainConfig
+from maro_jax.run.console import Console, table
+from maro_jax.run.devices import arrange_cpu_devices
+from maro_jax.run.directory import RunDirectory
+from maro_jax.run.flags import run_cli
+from maro_jax.run.signals import StopSignal
+
+if TYPE_CHECKING:
+    from maro_jax.league.match import MatchResult
+    from maro_jax.league.trainer import Trainer
+
+RECORDED_GAMES = 12  # games kept for the replay each time
+FINAL_MATCH = 10_000  # purposes of the final matches start here; those of iterations are below
+
+
+class Stopped(Exception):
+    """The run was asked to stop; everything is saved. `str()` is the signal's name."""
+
+
+class NotFinite(Exception):
+    """Too many optimizer steps in a row were not finite."""
+
+
+def train(config: TrainConfig) -> dict[str, Any]:
+    """Runs, or resumes, a training run to its end.
+
+    Args:
+      config: what to do; `maro_jax.run.config.make_config` builds one from a preset.
+
+    Returns:
+      The run's summary, as in its `summary.json`.
+
+    Raises:
+      ConfigError: if the configuration cannot be used, in one sentence.
+      Stopped: on SIGINT or SIGTERM, after saving.
+      NotFinite: after `max_bad_steps` steps in a row that were not finite.
+    """
+    config.validate()
+    directory = RunDirectory.open(config.resolved_run_dir(), config)
+    try:
+        summary = directory.summary()
+        if summary is None:
+            with StopSignal() as stop:
+                summary = _run(config, directory, stop)
+        _report(summary, directory)
+        return summary
+    finally:
+        directory.close()
+
+
+def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict[str, Any]:
+    """The job: warm start and self-play iterations, then the final matches."""
+    arrange_cpu_devices(config.num_cpu_devices())
+    import jax
+
+    from maro_jax.league.session import run_session
+    from maro_jax.league.trainer import Trainer
+    from maro_jax.run.checkpoint import Checkpoints
+
+    begun, console = time.monotonic(), Console()
+    session = run_session(config, mesh_shape=config.mesh_shape(jax.device_count()))
+    trainer = Trainer(session.arena, config)
+    state = trainer.start(session.params)
+    with Checkpoints(directory.checkpoints, config.keep_checkpoints) as checkpoints:
+        restored = checkpoints.restore(state)
+        first, before = (0, 0.0) if restored is None else (restored.step, restored.meta["seconds"])
+        state = state if restored is None else restored.state
+        _banner(console, config, directory, trainer, session.capacity, first)
+        metrics, saved, last_save = directory.metrics(first), first, time.monotonic()
+
+        def save(step: int) -> None:
+            checkpoints.save(step, state, {"seconds": before + time.monotonic() - begun})
+
+        console.start(first)
+        for iteration in range(first, trainer.total_iterations):
+            state, report, episodes, credit = trainer.iterate(state, iteration)
+            done = iteration + 1
+            report |= _match_if_due(config, trainer, state, done)
+            metrics.write(done, **report)
+            console.iteration(done, trainer.total_iterations, **_columns(report))
+            _record_if_due(config, directory, trainer, episodes, credit, done)
+            if int(state.learner.bad_steps) >= config.max_bad_steps:
+                raise NotFinite(f"{config.max_bad_steps} optimizer steps in a row were not finite, see {directory.path}")
+            if stop.requested or time.monotonic() - last_save >= 60 * config.save_every_minutes:
+                save(done)
+                saved, last_save = done, time.monotonic()
+            if stop.requested:
+                checkpoints.wait()
+                raise Stopped(stop.name)
+        if saved < trainer.total_iterations:
+            save(trainer.total_iterations)
+            checkpoints.wait()
+        summary = _final_matches(config, trainer, state, stop, console)
+        summary |= _costs(trainer, before + time.monotonic() - begun)
+    directory.write_summary(summary)
+    return summary
+
+
+def _banner(
+    console: Console, config: TrainConfig, directory: RunDirectory, trainer: Trainer, capacity: int, first: int
+) -> None:
+    import jax
+
+    policy, spec = trainer.table.policy, trainer.table.spec
+    console.banner(
+        "maro-jax: self-play training",
+        {
+            "run": directory.path,
+            "state": f"resumed after iteration {first}" if first else "new",
+            "game": f"{spec.name}, {spec.num_seats} seats",
+            "model": f"{config.model}, {policy.num_params():,} parameters, {policy.dtype}",
+            "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            "lanes": f"{config.lanes}, streams of up to {capacity} tokens a seat",
+            "plan": f"{trainer.warm_iterations} warm-start and {config.iterations} self-play iterations of "
+            f"{config.episodes} games",
+            "credit": f"{config.decompose} / {config.baseline} / {config.balance} / {config.utility}",
+            "stop": "Ctrl-C saves and leaves; the same command goes on",
+        },
+    )
+    for note in directory.notes:
+        console.line(f"note: {note}")
+
+
+def _columns(report: dict[str, Any]) -> dict[str, Any]:
+    """The few values worth a line."""
+    names = {
+        "loss": "loss",
+        "negative_log_prob": "nll",
+        "entropy": "entropy",
+        "kl": "kl",
+        "grad_norm": "grad",
+        "games_per_second": "games/s",
+        "win_rate": "win_rate",
+    }
+    return {short: round(report[name], 4) if name in report else "" for name, short in names.items()}
+
+
+def _match_if_due(config: TrainConfig, trainer: Trainer, state: Any, done: int) -> dict[str, float]:
+    """A match of the learner against its warm start, every few self-play iterations."""
+    from maro_jax.league.match import play_match
+    from maro_jax.league.trainer import MATCH
+
+    number = done - trainer.warm_iterations
+    if number < 1 or not config.eval_every or number % config.eval_every:
+        return {}
+    result = play_match(
+        trainer.arena, state.learner.params, state.opponent, config.eval_games, purpose=MATCH + number,
+        temperature=config.temperature, opponent_temperature=config.temperature,
+    )  # fmt: skip
+    sides = {f"win_rate/{side}": rate.mean for side, rate in result.sides.items()}
+    return {"win_rate": result.total.mean, "win_rate_low": result.total.low, "win_rate_high": result.total.high} | sides
+
+
+def _record_if_due(
+    config: TrainConfig, directory: RunDirectory, trainer: Trainer, episodes: Any, credit: Any, done: int
+) -> None:
+    """Keeps some games: of the first and last iteration of each part, and wherever a match is played."""
+    import numpy as np
+
+    from maro_jax.league.record import game_records
+
+    number = done - trainer.warm_iterations
+    marks = {1, trainer.warm_iterations, trainer.warm_iterations + 1, trainer.total_iterations}
+    if done not in marks and not (config.eval_every and number > 0 and number % config.eval_every == 0):
+        return
+    indices = np.arange(min(RECORDED_GAMES, len(episodes.terminated)))
+    records = game_records(trainer.table, episodes, credit, indices, done, config.seed)
+    directory.write_games(f"iteration-{done:06d}", records)
+
+
+def _final_matches(
+    config: TrainConfig, trainer: Trainer, state: Any, stop: StopSignal, console: Console
+) -> dict[str, Any]:
+    """What the run is judged by: trained against its warm start, both against scripted players."""
+    from maro_jax.league.match import play_match
+
+    trained, warm = state.learner.params, state.opponent
+    pairs = {
+        "win_rate": (trained, warm),
+        "win_rate_scripted_before": (warm, "heuristic"),
+        "win_rate_scripted_after": (trained, "heuristic"),
+        "win_rate_random_before": (warm, "random"),
+        "win_rate_random_after": (trained, "random"),
+    }
+    summary: dict[str, Any] = {"temperature": config.temperature, "seed": config.seed}
+    phase = console.phase("final matches", len(pairs) * config.final_games)
+    for number, (name, (player, against)) in enumerate(pairs.items()):
+        if stop.requested:
+            raise Stopped(stop.name)
+        # The matches before and after share deals and scripted players' chance.
+        purpose = FINAL_MATCH + (against if isinstance(against, str) else "policy").__len__()
+        result = play_match(
+            trainer.arena, player, against, config.final_games, purpose=purpose, temperature=config.temperature,
+            opponent_temperature=config.temperature,
+        )  # fmt: skip
+        summary |= _match_summary(name, result)
+        phase.update((number + 1) * config.final_games)
+    phase.finish()
+    return summary
+
+
+def _match_summary(name: str, result: MatchResult) -> dict[str, Any]:
+    return {
+        name: result.total.mean,
+        f"{name}_low": result.total.low,
+        f"{name}_high": result.total.high,
+        f"{name}_games": result.games,
+        f"{name}_sides": {side: dataclasses.asdict(rate) for side, rate in result.sides.items()},
+        f"{name}_roles": {role: dataclasses.asdict(rate) for role, rate in result.roles.items()},
+    }
+
+
+def _costs(trainer: Trainer, seconds: float) -> dict[str, Any]:
+    import resource
+
+    scale = 2**30 if sys.platform == "darwin" else 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+    return trainer.arena.tally.rates() | {
+        "seconds_total": seconds,
+        "rollout_compile_seconds": trainer.arena.tally.compile_seconds,
+        "peak_rss_gib": peak,
+    }
+
+
+def _report(summary: dict[str, Any], directory: RunDirectory) -> None:
+    """The final table, the replay and, as the last line, the run directory."""
+    from maro_jax.replay import write_replay
+
+    titles = {
+        "win_rate": "trained against its warm start",
+        "win_rate_scripted_before": "warm start against heuristic players",
+        "win_rate_scripted_after": "trained against heuristic players",
+        "win_rate_random_before": "warm start against random players",
+        "win_rate_random_after": "trained against random players",
+    }
+    rows = []
+    for name, title in titles.items():
+        sides = summary[f"{name}_sides"]
+        interval = f"{summary[f'{name}_low']:.3f} to {summary[f'{name}_high']:.3f}"
+        rows.append([title, f"{summary[name]:.3f}", interval, *(f"{rate['mean']:.3f}" for rate in sides.values()),
+                     summary[f"{name}_games"]])  # fmt: skip
+    print()
+    print(table(["match", "win rate", "95 % interval", *(f"as {side}" for side in sides), "games"], rows))
+    print(
+        f"\nsampling temperature {summary['temperature']}, seed {summary['seed']}; "
+        f"{summary['games_per_second']:.0f} games/s played, {summary['seconds_total']:.0f} s in all, "
+        f"{summary['peak_rss_gib']:.1f} GiB at the most"
+    )
+    print(f"replay: {write_replay(directory.path, directory.replay)}")
+    print(directory.path)
+
+
+def _main(config: TrainConfig) -> int:
+    try:
+        train(config)
+    except Stopped as signal:
+        print(f"{signal}: saved; the same command goes on from here", file=sys.stderr)
+        return exit_codes.PREEMPTED
+    except NotFinite as reason:
+        print(reason, file=sys.stderr)
+        return exit_codes.NOT_FINITE
+    return exit_codes.DONE
+
+
+def main_cli() -> None:
+    """Console entry point."""
+    run_cli(TrainConfig, _main)
+
+
+if __name__ == "__main__":
+    main_cli()

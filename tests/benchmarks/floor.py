@@ -1,0 +1,158 @@
+"""The least time in which a machine could play recorded games: what they need, over the machine's measured rates.
+
+A roofline (Williams et al. 2009, "Roofline: an insightful visual performance model"): the work needed is counted in
+floating-point operations and in bytes, each is divided by the rate the machine reached in the same run, and the larger
+of the two times is the floor. Nothing that an engine wastes is counted: no padding, no idle lanes, no games' rules.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from games.text.grammar import SPEECH_TOKEN, THOUGHT_TOKEN, TRIE, Grammar
+from maro_jax.selfplay.episodes import Episodes
+from maro_jax.selfplay.rollout import ROLLOUT_AXES
+from maro_jax.selfplay.table import Table
+
+
+@dataclasses.dataclass(frozen=True)
+class MachineRates:
+    """What all devices reach together.
+
+    Attributes:
+      gflops: float32 matrix products, 10⁹ floating-point operations a second.
+      gigabytes: memory traffic of an in-place update, 10⁹ bytes read or written a second.
+    """
+
+    gflops: float
+    gigabytes: float
+
+    def seconds(self, work: Work) -> float:
+        """The floor of `work`, in seconds."""
+        return max(work.flops / self.gflops, work.bytes / self.gigabytes) / 1e9
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What a batch of games needs of a model.
+
+    Attributes:
+      tokens: stream tokens that have to go through the model: all that precede a stream's last sampled token.
+      sampled: tokens sampled.
+      flops: floating-point operations, a multiplication and an addition each counted.
+      bytes: parameters, keys and values that have to be read or written.
+    """
+
+    tokens: int
+    sampled: int
+    flops: float
+    bytes: float
+
+
+def measure_rates(mesh: Mesh, *, matrix: int = 2048, mebibytes: int = 256, repetitions: int = 5) -> MachineRates:
+    """Measures the machine: the best of some repetitions, with every device at work.
+
+    Args:
+      mesh: the devices.
+      matrix: side of the square matrices multiplied on each device.
+      mebibytes: size of the array updated on each device; larger than the caches.
+      repetitions: timed calls of each kind.
+    """
+    spec = PartitionSpec(ROLLOUT_AXES)
+    share = NamedSharding(mesh, spec)
+    square = jax.device_put(jnp.ones((mesh.size, matrix, matrix), jnp.float32), share)
+    product = jax.jit(jax.shard_map(lambda a: (a[0] @ a[0])[None], mesh=mesh, in_specs=spec, out_specs=spec))
+    gemm = _best_seconds(lambda: product(square), repetitions)
+    array = jax.device_put(jnp.zeros((mesh.size, mebibytes * 2**18), jnp.float32), share)
+    # Donated, so that no time goes into mapping fresh pages.
+    update = jax.jit(lambda a: a + 1.0, donate_argnums=0, in_shardings=share, out_shardings=share)
+
+    def step() -> jax.Array:
+        nonlocal array
+        array = update(array)
+        return array
+
+    copy = _best_seconds(step, repetitions)
+    return MachineRates(
+        gflops=mesh.size * 2 * matrix**3 / gemm / 1e9, gigabytes=mesh.size * 2 * mebibytes * 2**20 / copy / 1e9
+    )
+
+
+def needed_work(table: Table, lanes: int, episodes: Episodes) -> Work:
+    """Counts what recorded games, all seats held by one model, need of it.
+
+    A token costs two operations a weight of the matrix products, and 4·H·D a layer for each token that it attends to; a
+    sampled one also two operations a number in the head's rows that it is chosen from. The stretch between two sampled
+    tokens needs one pass over what the cache holds; `lanes` passes at once share one reading of the parameters. Each
+    role's prefix is computed once.
+
+    Args:
+      table: the game laid out for the policy.
+      lanes: games in progress at once.
+      episodes: the recorded games.
+    """
+    config, lexicon = table.policy.config, table.lexicon
+    chosen = np.asarray(episodes.node) > 0
+    prefixes = lexicon.prefix_lengths.astype(np.int64)
+    prefix = prefixes[np.asarray(episodes.roles, np.int64)]
+    place = np.arange(chosen.shape[-1])
+    fed = np.where(chosen, place, 0).max(axis=-1).astype(np.int64)  # all before the last sampled token
+    tokens, sampled = int(fed.sum()), int(chosen.sum())
+    attended = int((fed * prefix + fed * (fed + 1) // 2).sum() + (prefixes * (prefixes + 1) // 2).sum())
+
+    weights = kernel_weights(table)
+    options = int(_options(table, episodes, chosen).sum())
+    flops = 2 * weights * (tokens + int(prefixes.sum()))
+    flops += 4 * config.num_layers * config.num_heads * config.head_dim * attended
+    flops += 2 * config.hidden_size * options
+
+    # Of an earlier sampled token's place, the cache holds all before it.
+    held = np.where(chosen, place, 0)
+    held = np.maximum.accumulate(np.pad(held, ((0, 0), (0, 0), (1, 0)))[..., :-1], axis=-1) + prefix[..., None]
+    entry = 2 * config.num_layers * config.num_kv_heads * config.head_dim * jnp.dtype(table.policy.dtype).itemsize
+    traffic = entry * (tokens + int(prefixes.sum()) + int(held[chosen].sum()))
+    traffic += 4 * weights * -(-sampled // lanes)  # parameters are float32
+    return Work(tokens=tokens, sampled=sampled, flops=float(flops), bytes=float(traffic))
+
+
+def kernel_weights(table: Table) -> int:
+    """Numbers in the kernels of a model's layers: each is multiplied once for every token."""
+    leaves = jax.tree_util.tree_leaves_with_path(table.policy.abstract_params())
+    return sum(leaf.size for path, leaf in leaves if path[-1].key == "kernel")
+
+
+def _options(table: Table, episodes: Episodes, chosen: np.ndarray) -> np.ndarray:
+    """int[sampled]: how many tokens each sampled one was chosen from."""
+    grammar: Grammar = table.grammar
+    episode, seat, place = np.nonzero(chosen)
+    node = np.asarray(episodes.node)[episode, seat, place]
+    decision = np.asarray(episodes.decision)[episode, seat, place]
+    legal = np.asarray(episodes.behaviours.legal)[episode, decision]
+    children = grammar.child_nodes[np.maximum(node - TRIE, 0)]
+    # [sampled, children] = any over labels of (label under the child and legal)
+    live = np.stack(
+        [(grammar.under[np.maximum(child, 0)] & legal).any(axis=-1) & (child >= 0) for child in children.T], axis=-1
+    )
+    free = {THOUGHT_TOKEN: table.lexicon.thought_mask, SPEECH_TOKEN: table.lexicon.speech_mask}
+    count = live.sum(axis=-1)
+    for kind, mask in free.items():
+        count = np.where(node == kind, int(mask.sum()) + 1, count)  # or the section's end
+    return count
+
+
+def _best_seconds(run: Callable[[], jax.Array], repetitions: int) -> float:
+    """Shortest time of a call, after one that is not counted."""
+    jax.block_until_ready(run())
+    seconds = []
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        jax.block_until_ready(run())
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)

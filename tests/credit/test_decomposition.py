@@ -1,0 +1,87 @@
+"""Decomposition against plain loops, and why a baseline comes after discounting."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from maro_jax.credit import decomposition
+from tests.credit import naive
+
+RANDOM = settings(max_examples=25, deadline=None)
+BATCHES = st.builds(naive.random_batch, st.integers(0, 10**6), st.sampled_from(naive.SHAPES))
+
+
+def test_by_hand():
+    seat = np.array([[0, 1, 0, 0, -1], [2, -1, -1, -1, -1]])
+    outcome = np.array([[1.0, -1.0, 0.0], [1.0, 1.0, -0.5]], np.float32)
+    assert decomposition.remaining_behaviours(seat).tolist() == [[2, 0, 1, 0, 0], [0] * 5]
+    expected = {
+        "none": ([[0, -1, 0, 1, 0], [-0.5, 0, 0, 0, 0]], [[0, 1, 0, 1, 0], [1, 0, 0, 0, 0]]),
+        "outcome": ([[1, -1, 1, 1, 0], [-0.5, 0, 0, 0, 0]], [[1, 1, 1, 1, 0], [1, 0, 0, 0, 0]]),
+        "discounted": (
+            [[0.25, -1, 0.5, 1, 0], [-0.5, 0, 0, 0, 0]],
+            [[1, 1, 1, 1, 0], [1, 0, 0, 0, 0]],
+        ),
+    }
+    assert set(expected) == set(decomposition.DECOMPOSITIONS)
+    for name, (want_returns, want_carried) in expected.items():
+        returns, carried = decomposition.decompose(name, seat, outcome, discount=0.5)
+        np.testing.assert_array_equal(returns, want_returns)
+        np.testing.assert_array_equal(carried, np.array(want_carried, bool))
+
+
+@RANDOM
+@given(BATCHES, st.sampled_from(["none", "outcome", "discounted"]), st.sampled_from([0.5, 0.9, 1]))
+def test_equals_loops(batch, name, discount):
+    returns, carried = decomposition.decompose(name, batch.seat, batch.outcome, discount=discount)
+    want_returns, want_carried = naive.decompose(name, batch, discount)
+    np.testing.assert_allclose(returns, want_returns, rtol=1e-6)
+    np.testing.assert_array_equal(carried, want_carried)
+
+
+@RANDOM
+@given(BATCHES)
+def test_relations_between_decompositions(batch):
+    whole, everywhere = decomposition.decompose("outcome", batch.seat, batch.outcome)
+    undiscounted, _ = decomposition.decompose("discounted", batch.seat, batch.outcome, discount=1.0)
+    np.testing.assert_array_equal(whole, undiscounted)
+    last, carried = decomposition.decompose("none", batch.seat, batch.outcome)
+    np.testing.assert_array_equal(last, np.where(carried, whole, 0))
+    np.testing.assert_array_equal(everywhere, batch.seat >= 0)
+    acting = sum(len(set(row[row >= 0].tolist())) for row in batch.seat)
+    assert int(carried.sum()) == acting  # one behaviour of each seat that acted
+
+
+def test_a_draw_is_carried():
+    """A return of 0 and carrying nothing are two things."""
+    returns, carried = decomposition.decompose("none", np.array([[0, 0]]), np.zeros((1, 1)))
+    assert returns.tolist() == [[0, 0]] and carried.tolist() == [[False, True]]
+
+
+def test_baseline_after_discounting_is_unbiased():
+    """A seat whose first action ends the game (n = 1) or not (n = 3), with exact expectations.
+
+    A baseline b must leave Σ_a π(a) ∇log π(a) A(a) as it is. Subtracted from the discounted
+    return it does; discounted together with the outcome it does not.
+    """
+    seat = np.array([[0, -1, -1], [0, 0, 0]])  # one episode for each first action
+    outcome = np.array([[1.0], [0.5]], np.float32)
+    policy = np.array([0.3, 0.7])
+    score = np.array([1 - policy[0], -policy[0]])  # ∇log π of the first action's logit
+
+    def gradient(advantages):
+        return float(np.sum(policy * score * np.asarray(advantages)))
+
+    def discounted(values):
+        return decomposition.decompose("discounted", seat, values, discount=0.5)[0][:, 0]
+
+    plain = gradient(discounted(outcome))
+    baseline = 0.4
+    assert gradient(discounted(outcome) - baseline) == pytest.approx(plain, abs=1e-7)
+    assert abs(gradient(discounted(outcome - np.float32(baseline))) - plain) > 0.05
+
+
+def test_unknown_name_is_refused():
+    with pytest.raises(ValueError, match="decompose must be one of none, outcome, discounted"):
+        decomposition.decompose("rules", np.zeros((1, 1), int), np.zeros((1, 1)))

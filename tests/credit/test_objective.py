@@ -1,0 +1,246 @@
+"""The whole of credit against plain loops, its edges, and its layout on devices."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+import maro_jax.credit as library
+from maro_jax.credit import balance, objective
+from tests.credit import naive
+
+SIDE_OF_ROLE = (0, 1, 1)
+COMBINATIONS = [
+    library.CreditOptions(decompose=d, baseline=b, balance=w)
+    for d, b, w in itertools.product(
+        objective.OPTIONS["decompose"], objective.OPTIONS["baseline"], objective.OPTIONS["balance"]
+    )
+    if (b, w) != ("none", "role_label")
+]
+credit = jax.jit(objective.credit, static_argnames=("options", "side_of_role", "decay"))
+
+
+@pytest.mark.parametrize("options", COMBINATIONS, ids=str)
+def test_equals_loops_over_several_batches(options):
+    """The first batch leans on itself, the later ones on those before."""
+    statistics, oracle = balance.init(3, 2), naive.Statistics()
+    for seed in range(3):
+        batch = naive.random_batch(seed, naive.SHAPES[-1])
+        got, statistics = credit(
+            options, statistics, **batch.arrays, side_of_role=SIDE_OF_ROLE, decay=0.8
+        )
+        want = naive.credit(options, oracle, batch, SIDE_OF_ROLE, decay=0.8)
+        np.testing.assert_array_equal(got.eligible, want.eligible)
+        for name in ("returns", "advantages", "weights"):
+            np.testing.assert_allclose(
+                getattr(got, name), getattr(want, name), rtol=1e-4, atol=1e-5, err_msg=name
+            )
+        clear = np.abs(want.advantages) > 1e-4  # nearer 0 the sign is a matter of rounding
+        np.testing.assert_array_equal(np.asarray(got.signs)[clear], np.sign(want.advantages)[clear])
+        assert float(got.normaliser) == pytest.approx(want.normaliser, rel=1e-5)
+
+
+def wins_and_losses(seed=0, episodes=64):
+    """Binary outcomes by side: a wolf (role 0) against a seer and two villagers."""
+    rng = np.random.default_rng(seed)
+    batch = naive.random_batch(seed, (episodes, 20, 4), binary=True)
+    role_of_seat = np.array([0, 1, 2, 2])
+    batch.role = np.where(batch.seat >= 0, role_of_seat[batch.seat], -1).astype(np.int8)
+    wolf = np.where(rng.random(episodes) < 0.3, 1.0, -1.0)
+    batch.outcome = np.stack([wolf, -wolf, -wolf, -wolf], axis=1).astype(np.float32)
+    return batch
+
+
+def test_masses_on_a_first_batch_of_wins_and_losses():
+    """Sides 1 : 1, roles of a side 1 : 1, and inside each role good : bad 1 : 1."""
+    batch = wins_and_losses()
+    options = library.CreditOptions()
+    got, _ = credit(options, balance.init(3, 2), **batch.arrays, side_of_role=SIDE_OF_ROLE)
+    shown = objective.metrics(got, jnp.asarray(batch.role), 3)
+    total = float(jnp.sum(got.weights))
+    assert total == pytest.approx(int(batch.eligible.sum()), rel=1e-4)
+    half = total * np.array([1 / 2, 1 / 4, 1 / 4]) / 2
+    np.testing.assert_allclose(shown["good_mass"], half, rtol=1e-4)
+    np.testing.assert_allclose(shown["bad_mass"], half, rtol=1e-4)
+    # So the loss of a batch is divided by its own weight: an average.
+    assert float(got.normaliser) == pytest.approx(total, rel=1e-4)
+
+
+def test_metrics_equal_loops():
+    batch = naive.random_batch(3, naive.SHAPES[-1])
+    got, _ = credit(
+        library.CreditOptions(), balance.init(3, 2), **batch.arrays, side_of_role=SIDE_OF_ROLE
+    )
+    shown = objective.metrics(got, jnp.asarray(batch.role), 3)
+    for role in range(3):
+        mine = [s for s in batch.slots() if batch.eligible[s] and batch.role[s] == role]
+        returns = [float(got.returns[s]) for s in mine]
+        advantages = [float(got.advantages[s]) for s in mine]
+        weights = [float(got.weights[s]) for s in mine]
+        good = sum(w for w, a in zip(weights, advantages, strict=True) if a > 0)
+        want = {
+            "behaviours": len(mine),
+            "mean_return": np.mean(returns) if mine else 0,
+            "mean_advantage": np.mean(advantages) if mine else 0,
+            "good_mass": good,
+            "bad_mass": sum(weights) - good,
+            "effective_sample_size": sum(weights) ** 2 / sum(w * w for w in weights),
+        }
+        assert set(want) == set(shown)
+        for name, value in want.items():
+            assert float(shown[name][role]) == pytest.approx(value, rel=1e-4, abs=1e-5), name
+
+
+def test_no_advantage_no_weight():
+    """A role that always draws has A = 0 throughout: sign and weight are exactly 0."""
+    batch = naive.random_batch(0, naive.SHAPES[-1])
+    batch.outcome = np.zeros_like(batch.outcome)
+    for kind in ("none", "role", "cell"):
+        got, _ = credit(
+            library.CreditOptions(baseline=kind, balance="role"),
+            balance.init(3, 2),
+            **batch.arrays,
+            side_of_role=SIDE_OF_ROLE,
+        )
+        assert not np.any(got.signs) and not np.any(got.weights) and np.any(got.eligible)
+
+
+def test_a_batch_with_nothing_to_learn_from_gives_zero_and_teaches_nothing():
+    batch = naive.random_batch(0, naive.SHAPES[-1])
+    batch.eligible = np.zeros_like(batch.eligible)
+    start = balance.init(3, 2)
+    got, statistics = credit(
+        library.CreditOptions(), start, **batch.arrays, side_of_role=SIDE_OF_ROLE
+    )
+    assert float(got.normaliser) == 1
+    for leaf in (got.returns, got.advantages, got.signs, got.weights, got.eligible):
+        assert not np.any(leaf)
+    # The next batch still is a first batch.
+    batch = naive.random_batch(1, naive.SHAPES[-1])
+    after, _ = credit(
+        library.CreditOptions(), statistics, **batch.arrays, side_of_role=SIDE_OF_ROLE
+    )
+    fresh, _ = credit(library.CreditOptions(), start, **batch.arrays, side_of_role=SIDE_OF_ROLE)
+    np.testing.assert_array_equal(after.weights, fresh.weights)
+
+
+def test_a_batch_cannot_move_its_own_baseline_or_divisor():
+    """With statistics at hand, turning one outcome round changes that one advantage only."""
+    batch = wins_and_losses(seed=1)
+    _, statistics = credit(
+        library.CreditOptions(), balance.init(3, 2), **batch.arrays, side_of_role=SIDE_OF_ROLE
+    )
+    plain, _ = credit(
+        library.CreditOptions(), statistics, **batch.arrays, side_of_role=SIDE_OF_ROLE
+    )
+    # New arrays: a call still under way may read the old ones in place.
+    first, second = (np.arange(batch.seat.shape[0])[:, None] == row for row in (0, 1))
+    batch.outcome = np.where(first, -batch.outcome, batch.outcome)
+    batch.eligible = np.where(second, False, batch.eligible)
+    turned, _ = credit(
+        library.CreditOptions(), statistics, **batch.arrays, side_of_role=SIDE_OF_ROLE
+    )
+    np.testing.assert_array_equal(plain.weights[2:], turned.weights[2:])
+    assert np.any(np.asarray(plain.advantages[0]) != np.asarray(turned.advantages[0]))
+    assert float(plain.normaliser) == float(turned.normaliser)
+
+
+def test_same_on_one_and_on_eight_devices():
+    devices = jax.devices("cpu")
+    assert len(devices) >= 8, "tests/conftest.py asks XLA for 8 virtual CPU devices"
+    mesh = Mesh(np.array(devices[:8]), ("data",), axis_types=(AxisType.Auto,))
+    split = NamedSharding(mesh, PartitionSpec("data"))
+    batch = wins_and_losses(seed=2)
+    options = library.CreditOptions(decompose="discounted", baseline="cell")
+    run = functools.partial(
+        jax.jit(_two_batches, static_argnames="options"), options, balance.init(3, 2)
+    )
+    one = run({name: jax.device_put(x, devices[0]) for name, x in batch.arrays.items()})
+    eight = run({name: jax.device_put(x, split) for name, x in batch.arrays.items()})
+    assert len(eight[0].weights.sharding.device_set) == 8
+    assert not eight[0].weights.sharding.is_fully_replicated
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-5, atol=1e-6)
+
+
+def _two_batches(options, statistics, arrays):
+    for _ in range(2):
+        got, statistics = objective.credit(options, statistics, **arrays, side_of_role=SIDE_OF_ROLE)
+    z0 = library.REFERENCE_POINTS["token_kl"](got.weights, arrays["phase"], got.eligible, 2)
+    shown = library.saturation(got.advantages, 0.1, z0[arrays["phase"]], got.eligible)
+    return got, statistics, objective.metrics(got, arrays["role"], 3), shown
+
+
+def test_order_of_episodes_does_not_matter():
+    batch = wins_and_losses(seed=3)
+    options = library.CreditOptions(baseline="cell")
+    order = np.random.default_rng(0).permutation(batch.seat.shape[0])
+    plain, _ = credit(options, balance.init(3, 2), **batch.arrays, side_of_role=SIDE_OF_ROLE)
+    mixed, _ = credit(
+        options,
+        balance.init(3, 2),
+        **{name: x[order] for name, x in batch.arrays.items()},
+        side_of_role=SIDE_OF_ROLE,
+    )
+    np.testing.assert_allclose(plain.weights[order], mixed.weights, rtol=1e-5, atol=1e-6)
+
+
+def test_no_host_in_credit():
+    """One program with no callback in it."""
+    batch = naive.random_batch(0, naive.SHAPES[-1])
+    options = library.CreditOptions()
+    jaxpr = jax.make_jaxpr(lambda statistics, arrays: _two_batches(options, statistics, arrays))(
+        balance.init(3, 2), batch.arrays
+    )
+    assert "callback" not in str(jaxpr)
+
+
+def test_behaviour_loss_follows_the_option():
+    log_prob, reference = jnp.asarray([-1.0, -2.0]), jnp.asarray([-1.5, -1.0])
+    z0, sign, weight = jnp.asarray([0.1, 0.2]), jnp.asarray([1.0, -1.0]), jnp.asarray([0.5, 2.0])
+    got = objective.behaviour_loss(
+        library.CreditOptions(utility="reinforce"), log_prob, reference, z0, sign, weight
+    )
+    np.testing.assert_allclose(got, [0.5, -4.0])
+    got = objective.behaviour_loss(
+        library.CreditOptions(beta=0.5), log_prob, reference, z0, sign, weight
+    )
+    want = [
+        8 * naive.published_kto(0.5, True, 0.5, 0.5, 0.1),
+        8 * naive.published_kto(-1.0, False, 2.0, 0.5, 0.2),
+    ]
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_the_reference_carries_no_gradient():
+    options = library.CreditOptions()
+    one = jnp.ones(())
+    gradient = jax.grad(
+        lambda reference: objective.behaviour_loss(options, one, reference, one, one, one)
+    )(one)
+    assert float(gradient) == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"decompose": "rules"}, "decompose must be one of none, outcome, discounted"),
+        ({"baseline": "seat"}, "baseline must be one of none, role, cell"),
+        ({"balance": "label"}, "balance must be one of none, role, role_label"),
+        ({"utility": "dpo"}, "utility must be one of kto, reinforce"),
+        ({"reference_point": "one"}, "reference_point must be one of token_kl, zero"),
+        ({"discount": 0.0}, r"discount must lie in \(0, 1\], not 0.0"),
+        ({"discount": 1.1}, r"discount must lie in \(0, 1\], not 1.1"),
+        ({"discount": float("nan")}, r"discount must lie in \(0, 1\], not nan"),
+        ({"beta": 0.0}, "beta must be above 0, not 0.0"),
+        ({"beta": float("nan")}, "beta must be above 0, not nan"),
+        ({"baseline": "none", "balance": "role_label"}, "needs a baseline"),
+    ],
+)
+def test_wrong_options_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        library.CreditOptions(**wrong)

@@ -1,0 +1,183 @@
+"""Utilities against the published formula, plain loops, and each other."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from maro_jax.credit import utility
+from tests.credit import naive
+
+RANDOM = settings(max_examples=40, deadline=None)
+FINITE = st.floats(-20, 20, width=32)
+
+
+def softmax_policy(logits, actions):
+    """Log-probabilities of `actions`, one for each row of `logits`."""
+    return jnp.take_along_axis(jax.nn.log_softmax(logits), actions[:, None], axis=1)[:, 0]
+
+
+@RANDOM
+@given(
+    FINITE, st.booleans(), st.floats(0.125, 4, width=32), st.sampled_from([0.05, 0.1, 2.0]), FINITE
+)
+def test_kto_is_the_published_loss_up_to_scale(log_ratio, good, weight, beta, reference_point):
+    got = utility.kto(
+        jnp.float32(log_ratio),
+        jnp.float32(1 if good else -1),
+        jnp.float32(weight),
+        beta,
+        jnp.float32(reference_point),
+    )
+    want = 4 / beta * naive.published_kto(log_ratio, good, weight, beta, reference_point)
+    assert float(got) == pytest.approx(want, rel=1e-4, abs=1e-6)
+
+
+def test_kto_equals_reinforce_at_the_reference():
+    """∇KTO = ∇REINFORCE where policy and reference agree, for any β."""
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(rng.normal(size=(32, 5)), jnp.float32)
+    actions = jnp.asarray(rng.integers(0, 5, 32))
+    sign = jnp.asarray(rng.choice([-1.0, 0.0, 1.0], 32), jnp.float32)
+    weight = jnp.asarray(rng.random(32), jnp.float32) * jnp.abs(sign)
+    reference = softmax_policy(logits, actions)
+
+    def kto(logits, beta):
+        log_ratio = softmax_policy(logits, actions) - reference
+        return jnp.sum(utility.kto(log_ratio, sign, weight, beta, jnp.zeros(())))
+
+    def reinforce(logits):
+        return jnp.sum(utility.reinforce(softmax_policy(logits, actions), sign, weight))
+
+    want = jax.grad(reinforce)(logits)
+    assert float(jnp.linalg.norm(want)) > 1
+    for beta in (0.1, 0.5, 2.0):
+        np.testing.assert_allclose(jax.grad(kto)(logits, beta), want, rtol=1e-5, atol=1e-6)
+
+
+@RANDOM
+@given(st.floats(-8, 8, width=32), st.sampled_from([-1.0, 1.0]), st.floats(-8, 8, width=32))
+def test_kto_gradient_is_reinforce_scaled_by_h(log_ratio, sign, reference_point):
+    beta, weight = 0.3, 1.7
+    got = jax.grad(utility.kto)(
+        jnp.float32(log_ratio), jnp.float32(sign), jnp.float32(weight), beta, reference_point
+    )
+    s = naive.sigmoid(beta * (log_ratio - reference_point))
+    h = 4 * s * (1 - s)
+    assert float(got) == pytest.approx(-weight * sign * h, rel=1e-4)
+    shown = utility.gradient_scale(jnp.float32(log_ratio), beta, jnp.float32(reference_point))
+    assert float(shown) == pytest.approx(h, rel=1e-4)
+
+
+def test_reference_point_carries_no_gradient():
+    gradient = jax.grad(utility.kto, argnums=4)(
+        jnp.float32(0.5), jnp.float32(1), jnp.float32(1), 0.1, jnp.float32(0.2)
+    )
+    assert float(gradient) == 0
+
+
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf])
+def test_weight_zero_drops_out(garbage):
+    """Neither the loss nor the gradient sees what lies in a slot that weighs nothing."""
+    values = jnp.asarray([garbage, -1.0], jnp.float32)
+    sign = jnp.asarray([0.0, -1.0])
+    weight = jnp.asarray([0.0, 2.0])
+
+    def kto(values):
+        return jnp.sum(utility.kto(values, sign, weight, 0.1, jnp.zeros(())))
+
+    def reinforce(values):
+        return jnp.sum(utility.reinforce(values, sign, weight))
+
+    for loss in (kto, reinforce):
+        value, gradient = jax.value_and_grad(loss)(values)
+        assert np.isfinite(value) and value != 0
+        assert gradient[0] == 0 and gradient[1] > 0
+
+
+def test_saturation_by_hand():
+    log_ratio = np.concatenate([np.arange(40.0), [np.nan]]).astype(np.float32)
+    mask = np.arange(41) < 40
+    shown = utility.saturation(jnp.asarray(log_ratio), 0.5, jnp.float32(1.0), jnp.asarray(mask))
+    argument = 0.5 * np.abs(np.arange(40.0) - 1)
+    # By nearest rank the 95th percentile of 40 values is the 38th smallest.
+    assert float(shown["argument_95th_percentile"]) == np.sort(argument)[37] == 18.0
+    h = [4 * naive.sigmoid(x) * (1 - naive.sigmoid(x)) for x in argument]
+    assert float(shown["mean_gradient_scale"]) == pytest.approx(np.mean(h), rel=1e-5)
+
+
+def test_saturation_of_nothing_and_at_the_reference():
+    for mask in (np.zeros(3, bool), np.ones(3, bool)):
+        shown = utility.saturation(jnp.zeros(3), 0.1, jnp.zeros(()), jnp.asarray(mask))
+        assert float(shown["mean_gradient_scale"]) == 1
+        assert float(shown["argument_95th_percentile"]) == 0
+
+
+@RANDOM
+@given(st.integers(0, 10**6))
+def test_token_kl_equals_loops(seed):
+    rng = np.random.default_rng(seed)
+    mask = rng.random((4, 6)) < 0.7
+    policy, reference = np.full((2, 4, 6), -np.inf, np.float32)
+    want = np.zeros(4)
+    for row in range(4):
+        allowed = np.flatnonzero(mask[row])
+        if allowed.size == 0:
+            continue
+        p, q = rng.dirichlet(np.ones(allowed.size), size=2)
+        policy[row, allowed], reference[row, allowed] = np.log(p), np.log(q)
+        want[row] = sum(a * (np.log(a) - np.log(b)) for a, b in zip(p, q, strict=True))
+    got = utility.token_kl(jnp.asarray(policy), jnp.asarray(reference), jnp.asarray(mask))
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+    assert np.all(np.asarray(got) >= -1e-6)
+
+
+def test_token_kl_is_safe_at_minus_infinity():
+    mask = jnp.asarray([[True, True, False], [True, True, True], [False, False, False]])
+    logits = jnp.asarray([[0.5, -0.5, 9.0], [0.1, -jnp.inf, 0.0], [1.0, 2.0, 3.0]])
+    other = jnp.asarray([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
+
+    def log_probs(logits):
+        masked = jnp.where(mask, logits, -jnp.inf)
+        total = jax.nn.logsumexp(jnp.where(mask, logits, -1e9), axis=-1, keepdims=True)
+        return masked - total
+
+    def total_kl(logits):
+        return jnp.sum(utility.token_kl(log_probs(logits), log_probs(other), mask))
+
+    value, gradient = jax.value_and_grad(total_kl)(logits)
+    assert np.isfinite(value) and value > 0
+    assert np.all(np.isfinite(gradient)) and float(jnp.abs(gradient[0, 0])) > 0
+    assert gradient[0, 2] == 0 and gradient[1, 1] == 0
+    # A choice open to the policy and closed to the reference is infinitely far.
+    closed = utility.token_kl(
+        jnp.log(jnp.full(2, 0.5)), jnp.asarray([0.0, -jnp.inf]), jnp.ones(2, bool)
+    )
+    assert closed == jnp.inf
+
+
+@RANDOM
+@given(st.integers(0, 10**6), st.sampled_from(naive.SHAPES))
+def test_reference_points_equal_loops(seed, shape):
+    batch = naive.random_batch(seed, shape, num_phases=3)
+    kl = np.random.default_rng(seed).random(batch.seat.shape).astype(np.float32)
+    got = utility.REFERENCE_POINTS["token_kl"](
+        jnp.where(batch.eligible, kl, jnp.nan), batch.phase, batch.eligible, 3
+    )
+    for phase in range(3):
+        mine = [kl[s] for s in batch.slots() if batch.eligible[s] and batch.phase[s] == phase]
+        assert float(got[phase]) == pytest.approx(np.mean(mine) if mine else 0.0, rel=1e-5)
+    zero = utility.REFERENCE_POINTS["zero"](jnp.asarray(kl), batch.phase, batch.eligible, 3)
+    assert zero.tolist() == [0, 0, 0]
+
+
+def test_reference_points_carry_no_gradient():
+    phase, mask = jnp.asarray([0, 1, 1]), jnp.ones(3, bool)
+
+    def total(kl):
+        return jnp.sum(utility.reference_point(kl, phase, mask, 2))
+
+    assert float(total(jnp.ones(3))) == 2
+    assert jax.grad(total)(jnp.ones(3)).tolist() == [0, 0, 0]

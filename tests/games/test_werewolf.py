@@ -1,0 +1,316 @@
+"""The compiled game against the referee, and what else is promised of a game's functions."""
+
+import functools
+import os
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from games.core import GameError
+from games.registry import make
+from games.werewolf import KIND, ROLES, VILLAGER, VOTE_TIES, WIN_RULES, WOLF, WOLF_TIES
+from tests.games.recording import (
+    BEYOND,
+    QUICKLY,
+    Peaceful,
+    compiled,
+    init_key,
+    play,
+    record_games,
+    single_records,
+    snapshot,
+    step_key,
+)
+from tests.games.replay_werewolf import replay
+from tests.games.werewolf_referee import Referee
+
+PRESETS: list[dict[str, Any]] = [{"num_seats": seats} for seats in (5, 6, 7, 8, 9)]
+
+# Together with the defaults: every value of every parameter that has a list, the ends of every range.
+VARIANTS: list[dict[str, Any]] = [
+    {"num_seats": 5, "night_order": "wolf,seer,doctor", "vote_tie": "random", "win_rule": "extinction",
+     "speech_acts": False, "max_days": 20},
+    {"num_seats": 6, "night_order": "doctor,wolf,seer", "reveal_roles": False, "speech_tokens": 4, "max_days": 2},
+    {"num_seats": 7, "night_order": "doctor,seer,wolf", "wolf_tie": "last", "win_rule": "sides", "speech_rounds": 2},
+    {"num_seats": 8, "night_order": "seer,wolf,doctor", "wolf_tie": "none", "speech_rounds": 3, "thought_tokens": 4},
+    {"num_seats": 9, "night_order": "seer,doctor,wolf", "speech_acts": False, "speech_tokens": 4,
+     "vote_tie": "random", "max_days": 1},
+]  # fmt: skip
+
+QUICKSTART: dict[str, Any] = {"num_seats": 6, "max_days": 5}
+
+
+def name(parameters: dict[str, Any]) -> str:
+    return ",".join(f"{key}={value}" for key, value in parameters.items())
+
+
+@functools.cache
+def recorded(parameters: tuple[tuple[str, Any], ...], count: int) -> dict[str, np.ndarray]:
+    return record_games(make("werewolf-v0", **dict(parameters)), count, seed=7)
+
+
+def games_of(parameters: dict[str, Any], count: int | None = None) -> dict[str, np.ndarray]:
+    """Random games, recorded once a session: 500 of a preset, 120 of a variant."""
+    return recorded(tuple(parameters.items()), count or (500 if parameters in PRESETS else 120))
+
+
+def judge(parameters: dict[str, Any], games: dict[str, np.ndarray]) -> dict[str, list[tuple[list[int], int]]]:
+    """Has the referee replay all games; returns the draws by name: the seats that could be drawn, the one that was."""
+    draws: dict[str, list[tuple[list[int], int]]] = defaultdict(list)
+    drawn = Referee._drawn
+
+    def watched(self: Referee, what: str, candidates: list[int], chance: Any) -> int:
+        seat = drawn(self, what, candidates, chance)
+        draws[what].append((candidates, seat))
+        return seat
+
+    with mock.patch.object(Referee, "_drawn", watched):
+        for game in single_records(games):
+            assert replay(parameters, game).over
+    return draws
+
+
+@functools.cache
+def draws_of(parameters: tuple[tuple[str, Any], ...]) -> dict[str, list[tuple[list[int], int]]]:
+    return judge(dict(parameters), games_of(dict(parameters)))
+
+
+def tolerable(observed: np.ndarray, expected: np.ndarray, freedom: int) -> bool:
+    """Whether a chi-square statistic lies within six standard deviations of its mean."""
+    statistic = np.sum((observed - expected) ** 2 / expected)
+    return bool(abs(statistic - freedom) < 6 * np.sqrt(2 * freedom))
+
+
+@pytest.mark.parametrize("parameters", PRESETS + VARIANTS, ids=name)
+def test_the_referee_agrees_with_every_step(parameters: dict[str, Any]):
+    draws = draws_of(tuple(parameters.items()))
+    assert bool(draws["first_speaker"]) == make("werewolf-v0", **parameters).speaks
+
+
+def test_the_referee_agrees_with_games_of_scripted_players():
+    judge(QUICKSTART, {name: values[:400] for name, values in scripted_games().items()})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parameters", PRESETS + [QUICKSTART] + VARIANTS, ids=name)
+def test_the_referee_agrees_with_ten_thousand_games(parameters: dict[str, Any]):
+    game = make("werewolf-v0", **parameters)
+    for seed in range(5):
+        judge(parameters, record_games(game, 1000, 100 + seed))
+        judge(parameters, record_games(game, 1000, 200 + seed, heuristic=(0.5, 1.0)[seed % 2]))
+
+
+def test_the_variants_take_every_value():
+    seen = defaultdict(set)
+    for parameters in [{"num_seats": 7}, *PRESETS, *VARIANTS]:
+        for key, value in dict(make("werewolf-v0", **parameters).spec.parameters).items():
+            seen[key].add(value)
+    assert len(seen["night_order"]) == 6
+    assert seen["wolf_tie"] == set(WOLF_TIES)
+    assert seen["vote_tie"] == set(VOTE_TIES)
+    assert seen["win_rule"] == set(WIN_RULES)
+    assert seen["num_seats"] == {5, 6, 7, 8, 9}
+    assert seen["speech_rounds"] == {1, 2, 3}
+    assert {1, 20} <= seen["max_days"]
+    assert all(seen[key] == {True, False} for key in ("reveal_roles", "speech_acts"))
+    assert all(len(seen[key]) > 1 for key in ("speech_tokens", "thought_tokens"))
+
+
+def test_deals_are_uniform():
+    arrangements = Counter(map(tuple, games_of({"num_seats": 5})["roles"].tolist()))
+    counts = np.array([*arrangements.values()] + [0] * (60 - len(arrangements)))
+    assert len(counts) == 60
+    assert tolerable(counts, np.full(60, counts.sum() / 60), 59)
+    for parameters in PRESETS:
+        roles = games_of(parameters)["roles"]
+        table = np.stack([(roles == role).sum(axis=0) for role in range(len(ROLES))])
+        expected = table.sum(axis=1, keepdims=True) / roles.shape[1] * np.ones_like(table)
+        assert tolerable(table, expected, 3 * (roles.shape[1] - 1))
+
+
+def test_first_speakers_and_broken_ties_are_uniform():
+    ranks: dict[tuple[str, int], Counter[int]] = defaultdict(Counter)
+    for parameters in PRESETS + VARIANTS:
+        for what, draws in draws_of(tuple(parameters.items())).items():
+            for candidates, seat in draws:
+                ranks[what, len(candidates)][candidates.index(seat)] += 1
+    assert {what for what, _ in ranks} == {"wolf_target", "first_speaker", "expelled"}
+    for (_, size), counts in ranks.items():
+        observed = np.array([counts[rank] for rank in range(size)])
+        if observed.sum() >= 20 * size and size > 1:
+            assert tolerable(observed, np.full(size, observed.sum() / size), size - 1)
+    assert ranks["wolf_target", 2].total() > 500
+    assert ranks["first_speaker", 4].total() > 300
+    assert ranks["expelled", 2].total() > 100
+
+
+@functools.cache
+def scripted_games() -> dict[str, np.ndarray]:
+    return record_games(make("werewolf-v0", **QUICKSTART), 4500, seed=11, heuristic=1.0)
+
+
+def test_the_quickstart_is_a_fair_fight_between_scripted_players():
+    games = scripted_games()
+    won = (games["outcome"][:, -1] * np.where(games["roles"] == WOLF, -1, 1)).mean(axis=1)
+    assert set(won.tolist()) <= {-1.0, 0.0, 1.0}
+    assert 0.35 <= np.mean(won > 0) <= 0.65
+    assert np.mean(won == 0) < 0.02
+    assert np.sum(games["terminated"][:, -1]) >= 4000
+
+
+def test_random_players_are_no_fair_fight_but_both_sides_win_sometimes():
+    games = games_of({"num_seats": 6})
+    village = (games["outcome"][:, -1] * (games["roles"] == VILLAGER)).max(axis=1)
+    assert 0.2 <= np.mean(village > 0) <= 0.6
+
+
+@pytest.mark.parametrize("parameters", PRESETS + VARIANTS, ids=name)
+def test_no_game_exceeds_what_its_spec_states(parameters: dict[str, Any]):
+    spec = make("werewolf-v0", **parameters).spec
+    for game in single_records(games_of(parameters)):
+        assert game["log_size"][-1] <= spec.max_events
+        assert game["step"][-1] <= spec.max_decisions
+        for seat in range(spec.num_seats):
+            sizes = game["log_size"][game["actor"] == seat]
+            assert np.diff(sizes, prepend=0).max(initial=0) <= spec.max_new_events
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"num_seats": 5, "max_days": 3, "speech_rounds": 2, "speech_tokens": 3},
+        {"num_seats": 7, "max_days": 2, "reveal_roles": False},
+        {"num_seats": 8, "max_days": 2, "speech_acts": False, "night_order": "seer,doctor,wolf"},
+    ],
+    ids=name,
+)
+def test_a_game_in_which_nobody_dies_reaches_the_bounds_of_its_spec(parameters: dict[str, Any]):
+    game = make("werewolf-v0", **parameters)
+    spec, replies = game.spec, Counter[tuple[int, str]]()
+    for state in Peaceful(game).states(seed=1):
+        replies[int(state.actor), spec.phases[int(state.phase)].name] += 1
+    assert state.truncated
+    assert state.step == spec.max_decisions
+    assert state.log.size == spec.max_events
+    for phase, most in spec.turns:
+        assert max(count for (_, name), count in replies.items() if name == phase) == most if most else True
+    # What a seat sees counts a kind among those that exclude it and are never longer.
+    like = {"accuse": "report", "defend": "report", "claim": "report", "pass": "report"}
+    died = {True: ("death", "expelled"), False: ("death_hidden", "expelled_hidden")}[game.reveal_roles]
+    like |= {"no_death": died[0], "no_expulsion": died[1], "win": "", "truncated": ""}
+    bounds = dict(spec.visible_events)
+    for seat in range(spec.num_seats):
+        kinds = np.asarray(state.log.rows[:, 0])[np.asarray(state.log.visible_to(seat))]
+        shown = Counter(like.get(kind, kind) for kind in (spec.event_kinds[index].name for index in kinds))
+        del shown[""]
+        assert all(count <= bounds[kind] for kind, count in shown.items()), (seat, shown, bounds)
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """Asserts that two states or records are equal bit for bit."""
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_one_game_step_by_step_equals_the_batch_compiled_or_not():
+    parameters = {"num_seats": 5}
+    game, batch = make("werewolf-v0", **parameters), games_of(parameters)
+    index = int(np.argmin([len(each["actions"]) for each in single_records(batch)]))
+    one = list(single_records(batch))[index]
+    key = jax.random.split(jax.random.key(7), 500)[index]
+    step = jax.jit(game.step, compiler_options=QUICKLY)
+    state = eager = game.init(init_key(key))
+    for time, action in enumerate(one["actions"]):
+        assert_same(snapshot(game, state), {name: one[name][time] for name in snapshot(game, state)})
+        state = step(state, jnp.int32(action), step_key(key, time))
+        if time < 8:  # the first night and some speeches
+            eager = game.step(eager, jnp.int32(action), step_key(key, time))
+            assert_same(eager, state)
+    assert_same(state.log.rows, one["log_rows"])
+    assert_same(state.log.audience, one["log_audience"])
+
+
+def test_a_game_that_is_over_stays_as_it_is():
+    game = make("werewolf-v0", num_seats=5, max_days=1, speech_acts=False)
+    player = Peaceful(game)
+    *_, last = player.states(seed=0)
+    assert last.over and last.actor == -1
+    assert not game.acting_mask(last).any()
+    assert game.legal_action_mask(last).all()
+    for action in (-1, 0, 3, game.spec.num_actions - 1, 10_000):
+        assert_same(player.step(last, jnp.int32(action), jax.random.key(action)), last)
+
+
+def test_no_step_of_a_game_calls_the_host():
+    game = make("werewolf-v0", num_seats=5, max_days=1)
+    ones = jnp.ones(2, jnp.float32)
+    program = str(jax.make_jaxpr(functools.partial(play, game, True))(jax.random.split(jax.random.key(0), 2), ones, ones))
+    assert "while" in program
+    assert not any(word in program for word in ("callback", "infeed", "outfeed", "debug_print"))
+
+
+def test_importing_games_starts_no_backend():
+    """No backend of this name exists, so whatever starts one fails; at the end an array does so on purpose."""
+    program = """
+import games.registry, games.show, games.players.scripted, games.text.lexicon, games.text.transcript
+hash(games.registry.make("werewolf-v0").spec)
+print("imported")
+import jax.numpy
+jax.numpy.zeros(1)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "JAX_PLATFORMS": "nowhere"}, capture_output=True, text=True
+    )
+    assert done.stdout == "imported\n", done.stderr
+    assert done.returncode != 0
+    assert "nowhere" in done.stderr
+
+
+def test_labels_stand_where_the_rules_page_puts_them():
+    seats, labels = 6, make("werewolf-v0", num_seats=6).spec.action_labels
+    assert len(labels) == 5 * seats + len(ROLES) + 1
+    assert labels[2] == " Player 3"
+    assert labels[seats + 2] == " accuse Player 3"
+    assert labels[2 * seats + 2] == " defend Player 3"
+    assert labels[3 * seats : 3 * seats + 4] == (" claim wolf", " claim seer", " claim doctor", " claim villager")
+    assert labels[3 * seats + 4 + 2] == " report wolf Player 3"
+    assert labels[4 * seats + 4 + 2] == " report good Player 3"
+    assert labels[-1] == " pass"
+
+
+def test_parameters_may_be_given_as_text():
+    game = make("werewolf-v0", num_seats="6", reveal_roles="False", night_order="seer,wolf,doctor", max_days=np.int64(3))
+    assert game == make("werewolf-v0", num_seats=6, reveal_roles=False, night_order="seer,wolf,doctor", max_days=3)
+    assert KIND["death_hidden"] in [KIND[kind] for kind, most in game.spec.visible_events if most]
+
+
+@pytest.mark.parametrize(
+    ("game", "parameters", "message"),
+    [
+        ("werewolf", {}, "There is no game 'werewolf'; there are: werewolf-v0; did you mean werewolf-v0?"),
+        ("chess", {}, "There is no game 'chess'; there are: werewolf-v0"),
+        ("werewolf-v0", {"seats": 6}, "werewolf-v0 has no parameter 'seats'; it has: num_seats, night_order"),
+        ("werewolf-v0", {"num_seats": 12}, "werewolf-v0: num_seats is between 5 and 9, not 12"),
+        ("werewolf-v0", {"num_seats": "six"}, "werewolf-v0: num_seats is a whole number, for example 7, not 'six'"),
+        ("werewolf-v0", {"num_seats": 6.5}, "werewolf-v0: num_seats is a whole number, for example 7, not 6.5"),
+        ("werewolf-v0", {"speech_rounds": True}, "werewolf-v0: speech_rounds is a whole number, for example 1, not True"),
+        ("werewolf-v0", {"max_days": 0}, "werewolf-v0: max_days is between 1 and 20, not 0"),
+        ("werewolf-v0", {"reveal_roles": "yes"}, "werewolf-v0: reveal_roles is true or false, not 'yes'"),
+        ("werewolf-v0", {"reveal_roles": 1}, "werewolf-v0: reveal_roles is true or false, not 1"),
+        ("werewolf-v0", {"wolf_tie": "first"}, "werewolf-v0: wolf_tie is one of random, last, none, not 'first'"),
+        ("werewolf-v0", {"win_rule": 3}, "werewolf-v0: win_rule is text, for example parity, not 3"),
+        ("werewolf-v0", {"night_order": "wolf,seer"}, "werewolf-v0: night_order names wolf, doctor and seer once each"),
+        ("werewolf-v0", {"speech_tokens": -1}, "werewolf-v0: speech_tokens is between 0 and 4096, not -1"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_in_one_sentence(game: str, parameters: dict[str, Any], message: str):
+    with pytest.raises(GameError) as refusal:
+        make(game, **parameters)
+    assert str(refusal.value).startswith(message)
+    assert "\n" not in str(refusal.value)

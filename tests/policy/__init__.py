@@ -1,0 +1,1 @@
+"""Tests of `maro_jax.policy`."""

@@ -1,0 +1,212 @@
+"""The command line: what is refused, how, and how soon."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+
+from maro_jax.run import fields
+from maro_jax.run.config import (
+    PRESETS,
+    EvaluateConfig,
+    ReplayConfig,
+    TrainConfig,
+    make_config,
+    parse_games,
+)
+from maro_jax.run.fields import ConfigError
+from maro_jax.run.flags import from_args, help_text, run_cli
+
+CONFIGS = [TrainConfig, EvaluateConfig, ReplayConfig]
+COMMAND = """
+import sys
+from maro_jax.run.config import EvaluateConfig, ReplayConfig, TrainConfig
+from maro_jax.run.flags import from_args
+try:
+    from_args({name}, sys.argv[1:])
+finally:
+    heavy = {{"jax", "flax", "optax", "orbax", "transformers", "numpy"}} & set(sys.modules)
+    print("heavy:", sorted(heavy))
+"""
+
+
+def _run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", COMMAND.format(name=name), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "sentence"),
+    [
+        ("TrainConfig", ["--lerning_rate=3"], "did you mean --learning_rate?"),
+        ("TrainConfig", ["learning_rate=3"], "did you mean --learning_rate=3?"),
+        ("EvaluateConfig", ["num_games=3"], "did you mean --num_games=3?"),
+        ("TrainConfig", ["--learning_rate=fast"], "it must be a number above 0"),
+        ("TrainConfig", ["--preset=werewolf-tny"], "did you mean werewolf-tiny?"),
+        ("ReplayConfig", [], "python -m maro_jax.replay runs/werewolf-tiny"),
+    ],
+)
+def test_wrong_command_line_exits_with_2_and_one_sentence(name, arguments, sentence):
+    result = _run(name, *arguments)
+    assert result.returncode == 2
+    assert sentence in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stdout == "heavy: []\n"
+
+
+def test_help_exits_with_0_without_a_framework():
+    result = _run("TrainConfig", "--help", "--preset=werewolf-smoke")
+    assert result.returncode == 0
+    assert result.stdout.endswith("heavy: []\n")
+    for field in dataclasses.fields(TrainConfig):
+        assert f"--{field.name}=" in result.stdout
+    assert f"--episodes={PRESETS['werewolf-smoke']['episodes']} " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["--learning_rate=-1"],
+            "--learning_rate=-1.0 is not allowed: it must be a number above 0",
+        ),
+        (["--learning_rate=nan"], "must be a number above 0"),
+        (["--learning_rate"], "--learning_rate"),
+        (["--learning_rate_final=2"], "must be a number from 0 to 1"),
+        (["--episodes=3.5"], "must be an integer of at least 1"),
+        (["--shuffle_outcomes=maybe"], "must be true or false"),
+        (["--utility=ktoo"], "not one of kto, reinforce (did you mean kto?)"),
+        (["--games=werewolf-v0,avalon-v0"], "exactly one"),
+        (["--games=werewolf-v0:6"], "'6' is not of the form key=value"),
+        (["--games=werewolf-v0:num_seats=6,num_seats=7"], "twice"),
+        (["--games="], "name:key=value"),
+        (["--model=/no/such/folder"], "does not exist"),
+        (["--episodes=500", "--minibatches=3"], "--episodes=501"),
+        (["--lanes=1024"], "exceeds --episodes=512"),
+        (["--data=3"], "--lanes=128 does not divide by the 3 devices"),
+        (["--cpu_devices=3"], "--lanes=128 does not divide by the 3 devices"),
+        (["--cpu_devices=4", "--tensor=3"], "does not fit 4 devices"),
+        (["--", "stray"], "unexpected argument stray"),
+        (["--flagfile=/no/such/file"], "/no/such/file"),
+    ],
+)
+def test_refused_training_flags(arguments, sentence, capsys):
+    with pytest.raises(SystemExit) as stop:
+        from_args(TrainConfig, arguments)
+    assert stop.value.code == 2
+    printed = capsys.readouterr()
+    assert sentence in printed.err
+    assert printed.out == ""
+
+
+def test_refused_models_name_the_reason(tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    for file, sentence in (
+        (None, "holds no *.safetensors"),
+        ("pytorch_model.bin", "only pickled weights (pytorch_model.bin)"),
+    ):
+        if file:
+            (tmp_path / file).write_bytes(b"")
+        with pytest.raises(
+            ConfigError, match=sentence.replace("(", r"\(").replace("*", r"\*")[:30]
+        ):
+            make_config(overrides={"model": str(tmp_path)})
+    with pytest.raises(ConfigError, match="is a file"):
+        make_config(overrides={"model": str(tmp_path / "pytorch_model.bin")})
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert make_config(overrides={"model": str(tmp_path)}).model == str(tmp_path)
+
+
+def test_flags_override_the_preset_and_only_they():
+    config = from_args(TrainConfig, ["--preset=werewolf-smoke", "--episodes", "64", "--seed=7"])
+    expected = {**PRESETS["werewolf-smoke"], "preset": "werewolf-smoke", "episodes": 64, "seed": 7}
+    assert dataclasses.asdict(config) == {**dataclasses.asdict(TrainConfig()), **expected}
+    assert from_args(TrainConfig, ["--shuffle_outcomes"]).shuffle_outcomes is True
+    assert from_args(TrainConfig, ["--noshuffle_outcomes"]).shuffle_outcomes is False
+
+
+def test_each_preset_is_valid_and_documents_its_fields():
+    for preset in PRESETS:
+        assert make_config(preset).preset == preset
+    for config in CONFIGS:
+        for field in dataclasses.fields(config):
+            assert field.metadata["help"] and len(field.metadata["help"]) < 160
+            assert f"{field.name}" in help_text(config) or field.metadata["positional"]
+
+
+def test_make_config_refuses_unknown_fields_and_wrong_types():
+    with pytest.raises(ConfigError, match="did you mean episodes"):
+        make_config(overrides={"episode": 3})
+    with pytest.raises(ConfigError, match="--episodes=3.0 is not allowed"):
+        make_config(overrides={"episodes": 3.0})
+    with pytest.raises(ConfigError, match="--seed=True is not allowed"):
+        make_config(overrides={"seed": True})
+    assert make_config(overrides={"beta": 1}).beta == 1
+
+
+def test_parse_games():
+    assert parse_games("werewolf-v0") == ("werewolf-v0", {})
+    text = "werewolf-v0:night_order=wolf,doctor,seer,num_seats=6,reveal_roles=false,x=0.5"
+    assert parse_games(text) == (
+        "werewolf-v0",
+        {"night_order": "wolf,doctor,seer", "num_seats": 6, "reveal_roles": False, "x": 0.5},
+    )
+
+
+def test_mesh_and_cpu_devices():
+    config = make_config(overrides={"episodes": 96, "lanes": 24, "minibatches": 4})
+    assert config.num_cpu_devices(num_cores=16) == 12
+    assert config.num_cpu_devices(num_cores=7) == 6
+    assert config.mesh_shape(8) == (8, 1, 1)
+    with pytest.raises(ConfigError, match="--lanes=24 does not divide by the 16 devices"):
+        config.mesh_shape(16)
+    sharded = dataclasses.replace(config, fsdp=2, tensor=2)
+    assert sharded.mesh_shape(8) == (2, 2, 2)
+    assert sharded.num_cpu_devices(num_cores=8) == 8
+    for cores in range(1, 9):
+        assert sharded.mesh_shape(sharded.num_cpu_devices(num_cores=cores))[1:] == (2, 2)
+
+
+def test_evaluate_accepts_runs_models_and_words(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    run = f"--policy={tmp_path}"
+    assert from_args(EvaluateConfig, [run, "--opponent=random"]).opponent == "random"
+    for arguments in ([run, "--opponent=heuristc"], [run, "--num_games=3"], ["--policy=/nope"]):
+        with pytest.raises(SystemExit) as stop:
+            from_args(EvaluateConfig, arguments)
+        assert stop.value.code == 2
+
+
+def test_replay_takes_one_run(tmp_path, capsys):
+    (tmp_path / "config.json").write_text(json.dumps({}))
+    assert from_args(ReplayConfig, [str(tmp_path), "--max_games=3"]).max_games == 3
+    for arguments in ([str(tmp_path), "again"], [str(tmp_path / "no")]):
+        with pytest.raises(SystemExit) as stop:
+            from_args(ReplayConfig, arguments)
+        assert stop.value.code == 2
+
+
+def test_run_cli_passes_the_exit_code_and_refuses_like_a_flag(capsys):
+    for code in (0, 3, 75):
+        with pytest.raises(SystemExit) as stop:
+            run_cli(TrainConfig, lambda config, code=code: code, [])
+        assert stop.value.code == code
+
+    def refuse(config):
+        raise ConfigError("the game chess-v0 is unknown")
+
+    with pytest.raises(SystemExit) as stop:
+        run_cli(TrainConfig, refuse, [])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: the game chess-v0 is unknown\n"
+
+
+def test_nearest_stays_silent_on_nothing_alike():
+    assert fields.nearest("zzz", ["kto", "reinforce"]) == ""
