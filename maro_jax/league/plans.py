@@ -22,23 +22,29 @@ def training_plan(opponents: str, first: int, episodes: int, num_sides: int) -> 
       episodes: E.
       num_sides: sides of the game.
     """
-    index = np.arange(episodes)
+    index = first + np.arange(episodes)
     holders = np.full((episodes, num_sides), LEARNER)
     if opponents == "mix":
-        frozen = index % 2 == 1
-        side = (index // 2) % num_sides
-        holders[index[frozen], side[frozen]] = OPPONENT
-    return plan_of(first + index, first + index, holders)
+        holders = _odd_one_out(index, holders, OPPONENT)
+    return plan_of(index, index, holders)
 
 
 def warm_start_plan(first: int, episodes: int, num_sides: int) -> RolloutPlan:
-    """Games to clone: whole games by heuristic players and whole games by random ones, in turn.
+    """Games to clone: half of them heuristic throughout, in the other half one side, each in turn, is random throughout.
 
-    Noise in whole games keeps who answers whom readable, where noise in single decisions would hide it.
+    Noise in whole games keeps who answers whom readable, where noise in single decisions would hide it. There is always
+    a side that plays well, so that a bad opponent is no sign to play badly oneself.
     """
-    index = np.arange(episodes)
-    holder = np.where(index % 2 == 0, HEURISTIC, RANDOM)
-    return plan_of(first + index, first + index, np.repeat(holder[:, None], num_sides, axis=1))
+    index = first + np.arange(episodes)
+    return plan_of(index, index, _odd_one_out(index, np.full((episodes, num_sides), HEURISTIC), RANDOM))
+
+
+def _odd_one_out(index: np.ndarray, holders: np.ndarray, odd: int) -> np.ndarray:
+    """Gives one side of every second episode, each side in turn, to another holder."""
+    holders = holders.copy()
+    differs = index % 2 == 1
+    holders[differs, (index // 2 % holders.shape[1])[differs]] = odd
+    return holders
 
 
 def match_plan(first_deal: int, games: int, num_sides: int, holder: int, opponent: int) -> RolloutPlan:

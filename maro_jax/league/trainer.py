@@ -26,6 +26,7 @@ from maro_jax.selfplay.episodes import LEARNER, Episodes
 # Purposes that keep the randomness of a run's parts apart.
 PLAY, CLONE, SHUFFLE, MATCH = range(4)
 
+CONTEXT_WEIGHT = 1.0  # of language modelling in the warm start, per reply token
 MICRO_BATCH_TOKENS = {"self-play": 8192, "warm start": 2048}  # about
 
 
@@ -60,22 +61,25 @@ class Trainer:
         shards = mesh.shape["data"] * mesh.shape["fsdp"]
         capacity = arena.sizes.capacity
 
-        def learner(kind: str, credit_options: CreditOptions, rate: float, final: float, steps: int, entropy: float):
+        def learner(kind: str, credit: CreditOptions, rate: float, final: float, steps: int, **weights: float) -> Learner:
             shapes = packing_shapes(self.table, capacity, MICRO_BATCH_TOKENS[kind], shards)
             schedule = optax.linear_schedule(rate, rate * final, max(1, steps))
             return Learner(
-                self.table, shapes, mesh, credit_options, schedule,
-                max_grad_norm=config.max_grad_norm, entropy_weight=entropy,
-            )  # fmt: skip
+                self.table, shapes, mesh, credit, schedule, max_grad_norm=config.max_grad_norm, **weights
+            )
 
         self.warm_iterations = -(-config.warm_start_games // config.episodes)
         clone_steps = self.warm_iterations * -(-config.episodes // config.warm_start_batch)
         cloning = CreditOptions(utility="reinforce", baseline="none", balance="none")
-        self.cloner = learner("warm start", cloning, config.warm_start_learning_rate, 0.1, clone_steps, 0.0)
+        self.cloner = learner(
+            "warm start", cloning, config.warm_start_learning_rate, 0.1, clone_steps,
+            entropy_weight=0.0, context_weight=CONTEXT_WEIGHT,
+        )  # fmt: skip
         steps = config.iterations * config.epochs * config.minibatches
         self.learner = learner(
-            "self-play", credit_options(config), config.learning_rate, config.learning_rate_final, steps, config.entropy
-        )
+            "self-play", credit_options(config), config.learning_rate, config.learning_rate_final, steps,
+            entropy_weight=config.entropy,
+        )  # fmt: skip
         self.total_iterations = self.warm_iterations + config.iterations
         self._credit = jax.jit(
             functools.partial(credit, self.learner.options, side_of_role=self.table.spec.side_of_role)

@@ -21,6 +21,7 @@ from maro_jax.selfplay.reply import text_mask
 from maro_jax.selfplay.table import Table
 
 TEXT_CHUNK = 256  # sampled text tokens that run through the head together
+CONTEXT_CHUNK = 2048  # the same for tokens of `context_loss`
 
 
 @jax.tree_util.register_dataclass
@@ -48,8 +49,16 @@ def score_tokens(table: Table, params: Any, reference: Any, streams: Streams) ->
       reference: parameters of the reference policy, or None for no KL.
       streams: R rows.
     """
-    hidden = _hidden(table, params, streams)
-    hidden_reference = None if reference is None else _hidden(table, jax.lax.stop_gradient(reference), streams)
+    return _score(table, params, reference, encode_streams(table, params, streams), streams)
+
+
+def _score(table: Table, params: Any, reference: Any, encoded: jax.Array, streams: Streams) -> TokenScores:
+    """`score_tokens`, given the streams' hidden states `[R, W, d]` under `params`."""
+    hidden = jnp.take_along_axis(encoded, streams.query[..., None], axis=1)
+    hidden_reference = None
+    if reference is not None:
+        encoded = encode_streams(table, jax.lax.stop_gradient(reference), streams)
+        hidden_reference = jnp.take_along_axis(encoded, streams.query[..., None], axis=1)
     scores = _score_actions(table, params, reference, hidden, hidden_reference, streams)
     if table.spec.thought_tokens + table.spec.speech_tokens:
         text = _score_text(table, params, reference, hidden, hidden_reference, streams)
@@ -58,11 +67,45 @@ def score_tokens(table: Table, params: Any, reference: Any, streams: Streams) ->
     return jax.tree.map(lambda leaf: jnp.where(streams.node > 0, leaf, 0.0), scores)
 
 
-def _hidden(table: Table, params: Any, streams: Streams) -> jax.Array:
-    """[R, Q, d]: hidden states that predict the sampled tokens."""
+def encode_streams(table: Table, params: Any, streams: Streams) -> jax.Array:
+    """[R, W, d]: hidden states of the packed streams."""
     attention = CausalAttention(streams.segment)
-    hidden, _ = table.policy.forward(params, streams.tokens, streams.position, attention)
-    return jnp.take_along_axis(hidden, streams.query[..., None], axis=1)
+    return table.policy.forward(params, streams.tokens, streams.position, attention)[0]
+
+
+def context_loss(table: Table, params: Any, encoded: jax.Array, streams: Streams) -> jax.Array:
+    """Mean negative log-probability of every next token of the streams, whoever wrote it: language modelling.
+
+    What others say and do is as much evidence of how people play as one's own replies. The whole head runs over a few
+    places at a time.
+    """
+    rows, width = streams.tokens.shape
+    following = jnp.pad(streams.tokens[:, 1:], ((0, 0), (0, 1)))
+    inside = (streams.segment[:, :-1] == streams.segment[:, 1:]) & (streams.segment[:, 1:] >= 0)
+    inside = jnp.pad(inside, ((0, 0), (0, 1)))
+
+    @jax.checkpoint
+    def chunk_loss(chunk: tuple) -> jax.Array:
+        hidden, token, counted = chunk
+        log_probs = jax.nn.log_softmax(table.policy.logits(params, hidden), axis=-1)
+        picked = jnp.take_along_axis(log_probs, token[..., None], axis=-1)[..., 0]
+        return -jnp.sum(jnp.where(counted, picked, 0.0))
+
+    chunks = _along_queries((encoded, following, inside), max(1, CONTEXT_CHUNK // rows))
+    _, losses = jax.lax.scan(lambda carry, chunk: (carry, chunk_loss(chunk)), None, chunks)
+    return jnp.sum(losses) / jnp.maximum(jnp.sum(inside), 1)
+
+
+def _along_queries(arrays: Any, width: int) -> Any:
+    """Cuts arrays [R, Q, ...] into chunks [chunks, R, width, ...]; rows keep their place on the devices."""
+
+    def split(x: jax.Array) -> jax.Array:
+        rows, queries = x.shape[:2]
+        count = -(-queries // width)
+        padded = jnp.pad(x, [(0, 0), (0, count * width - queries)] + [(0, 0)] * (x.ndim - 2))
+        return jnp.moveaxis(padded.reshape(rows, count, width, *x.shape[2:]), 1, 0)
+
+    return jax.tree.map(split, arrays)
 
 
 def _score_actions(
@@ -114,17 +157,9 @@ def _score_text(
         log_prob = jnp.take_along_axis(own, token[..., None], axis=-1)[..., 0]
         return _summarise(own, other, allowed, jnp.where(jnp.isfinite(log_prob), log_prob, 0.0))
 
-    # Chunks run along the queries, so that rows keep their place on the devices.
-    width = max(1, TEXT_CHUNK // rows)
-    count = -(-queries // width)
-
-    def split(x: jax.Array) -> jax.Array:
-        padded = jnp.pad(x, [(0, 0), (0, count * width - queries)] + [(0, 0)] * (x.ndim - 2))
-        return jnp.moveaxis(padded.reshape(rows, count, width, *x.shape[2:]), 1, 0)
-
-    chunks = jax.tree.map(split, (hidden, hidden_reference, section, streams.token))
+    chunks = _along_queries((hidden, hidden_reference, section, streams.token), max(1, TEXT_CHUNK // rows))
     _, scores = jax.lax.scan(lambda carry, chunk: (carry, chunk_scores(chunk)), None, chunks)
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(rows, count * width)[:, :queries], scores)
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(rows, -1)[:, :queries], scores)
 
 
 def micro_batch_loss(
@@ -134,10 +169,13 @@ def micro_batch_loss(
     reference: Any,
     reference_point: jax.Array,
     entropy_weight: float,
+    context_weight: float,
     scale: jax.Array,
     streams: Streams,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """A micro-batch's part of the loss Σ w ℓ / (E n̄) − c Σ H / (E n̄), and sums for the log.
+
+    Cloning adds `context_weight` times `context_loss`, in proportion to the behaviours the micro-batch holds.
 
     Args:
       params: the policy's parameters, differentiated.
@@ -146,10 +184,12 @@ def micro_batch_loss(
       reference: parameters of KTO's reference policy for its KL, or None.
       reference_point: float32[phases], z0 in force.
       entropy_weight: c.
+      context_weight: of language modelling (static).
       scale: float32[], 1 / (E n̄) of the optimizer step's episodes.
       streams: the micro-batch.
     """
-    scores = score_tokens(table, params, reference, streams)
+    encoded = encode_streams(table, params, streams)
+    scores = _score(table, params, reference, encoded, streams)
     count = streams.weight.shape[1]
     belongs = streams.behaviour[..., None] == jnp.arange(count)
 
@@ -162,6 +202,8 @@ def micro_batch_loss(
     present = streams.weight > 0
     entropy = jnp.sum(scores.entropy)
     loss = scale * (jnp.sum(losses) - entropy_weight * entropy)
+    if context_weight:
+        loss += scale * jnp.sum(present) * context_weight * context_loss(table, params, encoded, streams)
     log_ratio = jnp.where(present, log_prob - sampled_log_prob, 0.0)
     behaviour_kl = jnp.where(present, per_behaviour(scores.kl), 0.0)
     phases = streams.phase[..., None] == jnp.arange(len(table.spec.phases))

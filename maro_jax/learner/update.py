@@ -54,6 +54,7 @@ class Learner:
         *,
         max_grad_norm: float,
         entropy_weight: float,
+        context_weight: float = 0.0,
     ):
         """Prepares the compiled functions; nothing is compiled before the first use.
 
@@ -65,6 +66,7 @@ class Learner:
           schedule: learning rate by optimizer step.
           max_grad_norm: gradients are clipped to this global norm.
           entropy_weight: weight of the entropy bonus.
+          context_weight: weight of language modelling beside the replies (for cloning).
         """
         self.table, self.shapes, self.options = table, shapes, options
         self.schedule = schedule
@@ -73,7 +75,7 @@ class Learner:
         self.params_sharding = parameter_shardings(table.policy, mesh)
         self.replicated = NamedSharding(mesh, PartitionSpec())
         self.batch_sharding = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
-        self._entropy_weight = entropy_weight
+        self._entropy_weight, self._context_weight = entropy_weight, context_weight
         sums_sharding = jax.tree.map(lambda _: self.replicated, self._zero_sums())
         self._accumulate = jax.jit(
             self._accumulate_fn, donate_argnums=(0, 1), out_shardings=(self.params_sharding, sums_sharding)
@@ -140,7 +142,7 @@ class Learner:
         self, grads: Any, sums: Any, params: Any, reference: Any, point: jax.Array, scale: jax.Array, streams: Streams
     ) -> tuple[Any, Any]:
         (_, new_sums), new = jax.value_and_grad(micro_batch_loss, has_aux=True)(
-            params, self.table, self.options, reference, point, self._entropy_weight, scale, streams
+            params, self.table, self.options, reference, point, self._entropy_weight, self._context_weight, scale, streams
         )
         # Under Auto axes gradients would lose the fsdp axis of their parameters.
         new = jax.lax.with_sharding_constraint(new, self.params_sharding)

@@ -10,6 +10,9 @@ import jax.numpy as jnp
 from maro_jax.selfplay.episodes import Episodes
 
 
+APPEND_CHUNK = 32  # tokens of each run written together
+
+
 def join(first: jax.Array, first_count: jax.Array, second: jax.Array, second_count: jax.Array) -> tuple:
     """Concatenates two padded token runs.
 
@@ -43,10 +46,17 @@ def append(
       tokens: int32[R, K].
       count: int32[R], how many of them to write.
     """
-    place = jnp.arange(tokens.shape[1])
-    position = jnp.where(place < count[:, None], at[:, None] + place, records.tokens.shape[2])
-    written = records.tokens.at[slot[:, None], seat[:, None], position].set(tokens, mode="drop")
-    return dataclasses.replace(records, tokens=written)
+    width = tokens.shape[1]
+
+    def write(index: jax.Array, written: jax.Array) -> jax.Array:
+        place = index * APPEND_CHUNK + jnp.arange(min(APPEND_CHUNK, width))
+        position = jnp.where(place < count[:, None], at[:, None] + place, written.shape[2])
+        part = tokens[:, jnp.minimum(place, width - 1)]
+        return written.at[slot[:, None], seat[:, None], position].set(part, mode="drop")
+
+    # A scatter pays for dropped tokens too, and most runs are far shorter than the longest possible.
+    chunks = (jnp.max(count) + APPEND_CHUNK - 1) // APPEND_CHUNK
+    return dataclasses.replace(records, tokens=jax.lax.fori_loop(0, chunks, write, records.tokens))
 
 
 def mark(

@@ -56,7 +56,7 @@ class Work:
     bytes: float
 
 
-def measure_rates(mesh: Mesh, *, matrix: int = 2048, mebibytes: int = 256, repetitions: int = 5) -> MachineRates:
+def measure_rates(mesh: Mesh, *, matrix: int = 1024, mebibytes: int = 256, repetitions: int = 5) -> MachineRates:
     """Measures the machine: the best of some repetitions, with every device at work.
 
     Args:

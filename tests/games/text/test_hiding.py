@@ -9,8 +9,9 @@ same tokens up to there.
 import dataclasses
 import functools
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +19,9 @@ import numpy as np
 import pytest
 
 from games.core import Game, view_of_actor
-from games.players.scripted import random_legal
 from games.registry import make
 from games.text.lexicon import build_lexicon, render_delta
-from games.werewolf import DOCTOR, KIND, OVER, SEER, SPEAK, VILLAGER, VOTE, WOLF
+from games.werewolf import DOCTOR, DOCTOR_PHASE, KIND, SEER, SEER_PHASE, SPEAK, VILLAGER, VOTE, WOLF, WOLF_PHASE
 from maro_jax.policy.config import tiny_config
 from maro_jax.policy.decoder import Policy
 from maro_jax.selfplay.episodes import RANDOM, RolloutPlan
@@ -31,8 +31,8 @@ from tests.games.recording import QUICKLY
 from tests.games.text import host
 
 VARIANTS: list[dict[str, Any]] = [
-    {"num_seats": 6, "speech_tokens": 3, "max_days": 4},
-    {"num_seats": 8, "night_order": "seer,doctor,wolf", "max_days": 4},
+    {"num_seats": 6, "speech_tokens": 3, "max_days": 2},
+    {"num_seats": 8, "night_order": "seer,doctor,wolf", "max_days": 3},
 ]
 
 
@@ -46,10 +46,17 @@ class Room:
         self.lexicon = build_lexicon(self.spec, tokenizer, vocab_size=tokenizer.vocab_size, brief=True)
         self.step = jax.jit(self.game.step, compiler_options=QUICKLY)
         self.init = jax.jit(self.game.init, compiler_options=QUICKLY)
+        self.legal = jax.jit(self.game.legal_action_mask, compiler_options=QUICKLY)
+        self.deal = jax.jit(self._deal, compiler_options=QUICKLY)
         self.observe = jax.jit(self._observe, compiler_options=QUICKLY)
         chance = np.random.default_rng(0)
         shape = (self.spec.max_decisions, self.spec.speech_tokens)
         self.speeches = jnp.asarray(chance.choice(np.flatnonzero(self.lexicon.speech_mask), shape), jnp.int32)
+
+    def _deal(self, roles: jax.Array) -> Any:
+        """The opening of a game with given roles, put in the place of the only draw of `init`."""
+        with mock.patch.object(jax.random, "permutation", lambda *_: roles):
+            return self.game.init(jax.random.key(0))
 
     def _observe(self, state: Any, seat: jax.Array, cursor: jax.Array, speeches: jax.Array) -> dict[str, jax.Array]:
         """All that the stream and the scripted player of a seat are made from, were it to act now."""
@@ -79,9 +86,8 @@ def random_game(place: Room, seed: int) -> Iterator[tuple[Any, int]]:
     key = jax.random.key(seed)
     chance = np.random.default_rng(seed)
     state = place.init(jax.random.fold_in(key, 0))
-    legal_of = jax.jit(place.game.legal_action_mask, compiler_options=QUICKLY)
     while not state.over:
-        action = int(chance.choice(np.flatnonzero(legal_of(state))))
+        action = int(chance.choice(np.flatnonzero(place.legal(state))))
         yield state, action
         state = place.step(state, jnp.int32(action), jax.random.fold_in(key, 1 + int(state.step)))
     yield state, -1
@@ -173,111 +179,175 @@ def test_the_order_of_public_turns_depends_on_nothing_secret():
 
 # The same life twice.
 
+Turn = tuple[tuple[int, ...], tuple[bool, ...], int]  # tokens shown, legal mask, action
+Choose = Callable[[Any, np.ndarray], int]
+
 
 @dataclasses.dataclass
 class Life:
-    """A game as one seat has lived it: its stream, its legal masks, its actions; and the final state."""
+    """A game as one seat has lived it, and what was kept from it.
 
-    stream: list[int]
-    legal: list[np.ndarray]
-    hidden: list[tuple[int, ...]]
+    Attributes:
+      turns: all that the seat has observed and done.
+      secrets: (phase, seat, action) of the others' night acts.
+      last: the final state.
+    """
+
+    turns: list[Turn]
+    secrets: list[tuple[int, int, int]]
     last: Any
 
 
-def live(place: Room, key: jax.Array, roles: np.ndarray | None, seat: int, choose: Any) -> Life:
-    """Plays a game, with given roles or as dealt, and keeps what `seat` gets to see."""
-    state = place.init(jax.random.fold_in(key, 0))
-    if roles is not None:
-        state = dealt(place, jax.random.fold_in(key, 0), roles)
-    cursor, life = 0, Life([], [], [], state)
+def live(place: Room, key: jax.Array, roles: np.ndarray, seat: int, choose: Choose) -> Life:
+    """Plays a game from a given deal; everybody acts by `choose(state, legal)`."""
+    state, cursor = place.deal(jnp.asarray(roles, jnp.int8)), 0
+    life = Life([], [], state)
     while not state.over:
-        seen = jax.device_get(place.observe(state, state.actor.astype(jnp.int32), jnp.int32(cursor), place.speeches))
+        actor = int(state.actor)
+        seen = jax.device_get(place.observe(state, jnp.int32(actor), jnp.int32(cursor), place.speeches))
         action = choose(state, seen["legal"])
         assert seen["legal"][action]
-        if int(state.actor) == seat:
-            life.stream += [*seen["tokens"][: seen["count"]].tolist(), -action]
-            life.legal.append(seen["legal"])
+        if actor == seat:
+            shown = tuple(seen["tokens"][: seen["count"]].tolist())
+            life.turns.append((shown, tuple(seen["legal"].tolist()), action))
             cursor = int(state.log.size)
-        else:
-            life.hidden.append((int(state.phase), int(state.actor), action))
-        state = place.step(state, jnp.int32(action), jax.random.fold_in(key, 1 + int(state.step)))
-    life.last = state
+        elif int(state.phase) <= SEER_PHASE:
+            life.secrets.append((int(state.phase), actor, action))
+        state = place.step(state, jnp.int32(action), jax.random.fold_in(key, int(state.step)))
+    life.last = jax.device_get(state)
     return life
 
 
-def dealt(place: Room, key: jax.Array, roles: np.ndarray) -> Any:
-    """The opening of a game with given roles; `init` reads them from its one draw."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax.random, "permutation", lambda *_: jnp.asarray(roles, jnp.int8))
-        return place.game.init(key)
+def agreeing_wolves(chance: np.random.Generator) -> Choose:
+    """Random play, except that the wolves agree, so that no tie among their picks is left to chance."""
+    picks: dict[int, int] = {}
+
+    def choose(state: Any, legal: np.ndarray) -> int:
+        action = int(chance.choice(np.flatnonzero(legal)))
+        return picks.setdefault(int(state.day), action) if int(state.phase) == WOLF_PHASE else action
+
+    return choose
 
 
-def nights_of(place: Room, state: Any) -> dict[int, tuple[int, int, dict[int, int]]]:
-    """What each night of a finished game led to: the seat that died or -1, whom the doctor protected, who was checked."""
-    nights: dict[int, tuple[int, int, dict[int, int]]] = {}
-    day, protected, checks = 0, -1, {}
-    for kind, actor, target, value in np.asarray(state.log.rows)[: int(state.log.size)].tolist():
-        if kind == KIND["night"]:
-            day, protected, checks = value, -1, {}
-        elif kind == KIND["protect"]:
+def with_other_secrets(place: Room, life: Life, seat: int, chance: np.random.Generator) -> Choose:
+    """Plays a game again: the same acts of `seat`, the same public acts and dawns, other acts at night."""
+    role, own = int(life.last.roles[seat]), iter([action for *_, action in life.turns])
+    public: dict[tuple[int, int], list[int]] = defaultdict(list)
+    dawns: dict[int, tuple[int, int]] = {}  # who died (-1: nobody) and whom the doctor protected
+    night, protected = 0, -1
+    for kind, actor, target, value in life.last.log.rows[: life.last.log.size].tolist():
+        name = place.spec.event_kinds[kind].name
+        if name == "night":
+            night, protected = value, -1
+        elif name == "protect":
             protected = target
-        elif kind == KIND["check"]:
-            checks[actor] = target
-        elif kind in (KIND["death"], KIND["no_death"]):
-            nights[day] = (target, protected, checks)
-    return nights
-
-
-def secret_life(place: Room, first: Life, seat: int, key: jax.Array, chance: np.random.Generator) -> Life:
-    """Lives `first` again with other secrets: other roles where `seat` cannot know them, other night acts as far as they
-    lead to the same dawn; all that is public stays as it was."""
-    roles = secret_roles(first.last, seat, chance)
-    nights, role = nights_of(place, first.last), int(first.last.roles[seat])
-    public = defaultdict(list)
-    for kind, actor, target, value in np.asarray(first.last.log.rows)[: int(first.last.log.size)].tolist():
-        if kind == KIND["vote"]:
+        elif name in ("death", "no_death"):
+            dawns[night] = (target, protected)
+        elif name == "vote":
             public[VOTE, actor].append(target)
-        elif kind in (KIND["accuse"], KIND["defend"], KIND["claim"], KIND["report"], KIND["pass"]):
-            public[SPEAK, actor].append(speech_action(place, kind, target, value))
-    mine = [-token for token in first.stream if token <= 0]
-    own = iter(mine_by_turn(place, first))
-    assert len(mine) == len(first.legal)
-    shared_pick: dict[int, int] = {}
+        elif name in ("accuse", "defend", "claim", "report", "pass"):
+            public[SPEAK, actor].append(speech_action(place, name, target, value))
+    prey: dict[int, int] = {}  # whom the wolves pick, by night
 
     def choose(state: Any, legal: np.ndarray) -> int:
         phase, actor, day = int(state.phase), int(state.actor), int(state.day)
-        if actor == seat:
-            action = next(own)
-            if phase in (SPEAK, VOTE):
-                public[phase, actor].pop(0)
-            return action
         if phase in (SPEAK, VOTE):
-            return public[phase, actor].pop(0)
-        died, protected, _ = nights[day]
-        doctor_lives = bool(np.any(np.asarray(state.alive) & (np.asarray(state.roles) == DOCTOR)))
-        if phase == SEER - SEER + 2:  # the seer checks anybody
+            action = public[phase, actor].pop(0)
+            assert actor != seat or action == next(own)
+            return action
+        if actor == seat:
+            return next(own)
+        died, saved = dawns[day]
+        if day not in prey:
+            huntable = np.flatnonzero(np.asarray(state.alive) & (np.asarray(state.roles) != WOLF))
+            known = died if died >= 0 else saved if role in (WOLF, DOCTOR) else int(chance.choice(huntable))
+            prey[day] = known
+        if phase == SEER_PHASE:
             return int(chance.choice(np.flatnonzero(legal)))
-        if day not in shared_pick:  # whom all wolves pick tonight
-            alive = np.asarray(state.alive)
-            targets = np.flatnonzero(alive & (np.asarray(state.roles) != WOLF))
-            shared_pick[day] = died if died >= 0 else protected if role == DOCTOR else int(chance.choice(targets))
-            assert died >= 0 or doctor_lives
-        if phase == 0:
-            return shared_pick[day]
-        options = np.flatnonzero(legal & (np.arange(len(legal)) != shared_pick[day]))
-        return int(chance.choice(options)) if died >= 0 else shared_pick[day]
+        if phase == DOCTOR_PHASE and died >= 0:
+            return int(chance.choice(np.setdiff1d(np.flatnonzero(legal), prey[day])))
+        return prey[day]
 
-    return live(place, key, roles, seat, choose)
+    return choose
 
 
-def mine_by_turn(place: Room, life: Life) -> list[int]:
-    return [-token for token in life.stream if token <= 0]
-
-
-def speech_action(place: Room, kind: int, target: int, value: int) -> int:
+def speech_action(place: Room, kind: str, target: int, value: int) -> int:
     """The action index of a logged speech act."""
-    n = place.spec.num_seats
-    if kind == KIND["report"]:
-        return (3 * n + 4 if value else 4 * n + 4) + target
-    return {KIND["accuse"]: n + target, KIND["defend"]: 2 * n + target, KIND["claim"]: 3 * n + value,
-            KIND["pass"]: 5 * n + 4}[kind]  # fmt: skip
+    label = {
+        "accuse": f" accuse Player {target + 1}",
+        "defend": f" defend Player {target + 1}",
+        "claim": f" claim {place.spec.roles[value].name}",
+        "report": f" report {'wolf' if value else 'good'} Player {target + 1}",
+        "pass": " pass",
+    }[kind]
+    return place.spec.action_labels.index(label)
+
+
+@pytest.mark.parametrize("variant", range(len(VARIANTS)))
+def test_a_seat_lives_the_same_life_whatever_is_secret(variant: int):
+    place, chance = room(variant), np.random.default_rng(9)
+    wolves = 2 if place.spec.num_seats >= 7 else 1
+    deck = np.array([WOLF] * wolves + [SEER, DOCTOR] + [VILLAGER] * (place.spec.num_seats - wolves - 2), np.int8)
+    other_roles, other_nights, roles_seen, turns = 0, 0, set(), 0
+    for number in range(40):
+        seat, key, roles = number % place.spec.num_seats, jax.random.key(number), chance.permutation(deck)
+        first = live(place, key, roles, seat, agreeing_wolves(chance))
+        quiet = {target for kind, actor, target, _ in first.last.log.rows.tolist() if kind == KIND["protect"]}
+        candidates = [secret_roles(first.last, seat, chance) for _ in range(20)]
+        # Whoever a doctor has protected may be someone the wolves went for, so no wolf.
+        worlds = [world for world in candidates if roles[seat] != DOCTOR or not any(world[list(quiet)] == WOLF)]
+        secret = next((world for world in worlds if not np.array_equal(world, roles)), roles)
+        second = live(place, key, secret, seat, with_other_secrets(place, first, seat, chance))
+        assert first.turns == second.turns, f"game {number}, seat {seat}"
+        assert bool(first.last.terminated) == bool(second.last.terminated)
+        roles_seen.add(int(roles[seat]))
+        turns += len(first.turns)
+        other_roles += not np.array_equal(roles, secret)
+        other_nights += first.secrets != second.secrets
+    assert roles_seen == {WOLF, SEER, DOCTOR, VILLAGER}
+    assert turns > 100
+    assert other_roles > 25
+    assert other_nights > 25
+
+
+# The real rollout.
+
+
+def test_what_a_seat_cannot_tell_apart_has_the_same_tokens_in_the_rollout():
+    game = make("werewolf-v0", num_seats=5, max_days=2, speech_acts=False)
+    tokenizer = host.tokenizer_of("tiny")
+    table = Table.lay(game, Policy(tiny_config(tokenizer.vocab_size)), tokenizer)
+    episodes = 1500
+    sizes = RolloutSizes.fit(table.spec, lanes=250, capacity=table.stream_capacity(0, "refuse"))
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1, 1), ROLLOUT_AXES)
+    rollout = build_rollout(table, sizes, mesh, models=0, scripted=True)
+    plan = RolloutPlan(
+        episode=jnp.arange(episodes),
+        deal=jnp.arange(episodes),
+        holders=jnp.full((episodes, len(table.spec.sides)), RANDOM, jnp.int8),
+    )
+    played, _ = jax.device_get(rollout({}, jnp.zeros((0,)), jax.random.key(3), plan))
+    assert not played.overflowed.any()
+    acts = played.behaviours
+    # By all that a seat may know when it is asked: what it was asked with, and which secret worlds that befell.
+    asked: dict[tuple, tuple] = {}
+    worlds: dict[tuple, set[tuple]] = defaultdict(set)
+    for episode in range(episodes):
+        rows, count = played.event_rows[episode], int(played.event_count[episode])
+        audience, logged = played.event_audience[episode], played.event_step[episode]
+        own: dict[int, list[int]] = defaultdict(list)
+        for decision, seat in enumerate(acts.seat[episode].tolist()):
+            if seat < 0:
+                break
+            before = (np.arange(len(rows)) < count) & (logged <= decision)
+            visible = before & ((audience >> seat & 1) == 1)
+            role, phase = int(acts.role[episode, decision]), int(acts.phase[episode, decision])
+            knows = (seat, role, phase, tuple(own[seat]), tuple(rows[visible].ravel().tolist()))
+            shown = tuple(played.tokens[episode, seat, : acts.start[episode, decision]].tolist())
+            told = (shown, tuple(acts.legal[episode, decision].tolist()))
+            assert asked.setdefault(knows, told) == told, knows
+            worlds[knows].add((*played.roles[episode].tolist(), *rows[before & ~visible].ravel().tolist()))
+            own[seat].append(int(acts.action[episode, decision]))
+    # The comparison had something to compare, beyond the first turns too.
+    assert sum(len(secret) > 1 for secret in worlds.values()) > 300
+    assert sum(len(secret) > 1 for (*_, own, _), secret in worlds.items() if own) > 100

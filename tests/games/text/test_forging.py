@@ -1,0 +1,290 @@
+"""Nothing is forged: whatever a seat says, its listeners read it inside a frame that only the game can make."""
+
+import dataclasses
+import functools
+import unicodedata
+from collections import Counter, defaultdict
+from typing import Any
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import strategies
+
+from games.core import GameSpec
+from games.registry import make
+from games.text.grammar import GIVEN, SPEECH_TOKEN, THOUGHT_TOKEN, TRIE
+from games.text.lexicon import Lexicon, build_lexicon, render_delta
+from games.werewolf import KIND, VOTE
+from maro_jax.policy.config import tiny_config
+from maro_jax.policy.decoder import Policy
+from maro_jax.selfplay.episodes import HEURISTIC, LEARNER, RANDOM, Episodes, RolloutPlan
+from maro_jax.selfplay.rollout import ROLLOUT_AXES, build_rollout
+from maro_jax.selfplay.table import RolloutSizes, Table
+from tests.games.recording import QUICKLY
+from tests.games.text import host
+
+SPEC = make("werewolf-v0", num_seats=5, speech_tokens=6, thought_tokens=4, max_days=2).spec
+WINDOW = 6  # events rendered at once
+
+# What somebody would say who wanted to be taken for the game or for another player.
+LOOKALIKES = ("Player 3: claim seer", " Player 3 says:", "Night 2", " votes Player 1", "Player 2 was killed", "<|im_end|>",
+              "<|end|><|act|> Player 1", " says:", " not a wolf", "Choose a player to kill", "user", ":")  # fmt: skip
+
+
+@functools.cache
+def lexicon_of(family: str) -> Lexicon:
+    tokenizer = host.tokenizer_of(family)
+    return build_lexicon(SPEC, tokenizer, vocab_size=tokenizer.vocab_size + 3, brief=True)
+
+
+@pytest.mark.parametrize("family", host.FAMILIES)
+def test_no_token_of_a_speech_breaks_a_line_or_is_a_control_token(family: str):
+    tokenizer, lexicon = host.tokenizer_of(family), lexicon_of(family)
+    assert lexicon.speech_mask.sum() > 50
+    assert not lexicon.speech_mask[tokenizer.vocab_size :].any()
+    for mask, newline in ((lexicon.speech_mask, ""), (lexicon.thought_mask, "\n")):
+        for token in np.flatnonzero(mask).tolist():
+            assert token not in tokenizer.control_ids
+            text = tokenizer.decode([token])
+            assert text
+            assert all(unicodedata.category(each)[0] != "C" or each == newline for each in text), (token, text)
+            assert not any(each in text for each in "\r\x0b\x0c\x85\u2028\u2029\ufffd")
+
+
+@pytest.mark.parametrize("family", host.FAMILIES)
+def test_a_speech_of_any_length_stays_on_its_line(family: str):
+    tokenizer, allowed = host.tokenizer_of(family), np.flatnonzero(lexicon_of(family).speech_mask)
+    chance = np.random.default_rng(0)
+    for _ in range(200):
+        text = tokenizer.decode(chance.choice(allowed, 40).tolist())
+        assert len(text.splitlines()) == 1
+
+
+# The listener's delta, parsed back.
+
+
+@functools.cache
+def lookalike_ids(family: str) -> list[int]:
+    """The ids of the deceitful texts that a speech may use."""
+    mask = lexicon_of(family).speech_mask
+    ids = {token for text in LOOKALIKES for token in host.tokenizer_of(family).encode(text)}
+    return sorted(token for token in ids if mask[token])
+
+
+@functools.cache
+def renderer(family: str) -> Any:
+    lexicon = lexicon_of(family)
+
+    def render(rows: jax.Array, count: jax.Array, speeches: jax.Array, lengths: jax.Array) -> tuple:
+        return render_delta(lexicon, rows, jnp.arange(WINDOW) < count, VOTE, speeches, lengths)
+
+    return jax.jit(render, compiler_options=QUICKLY)
+
+
+@functools.cache
+def readings(family: str) -> tuple[dict[tuple[int, ...], tuple[int, ...]], dict[tuple[int, ...], int]]:
+    """Every line that an event without a speech can be, and every head of one with a speech (and who speaks)."""
+    encode = host.tokenizer_of(family).encode
+    lines, heads = {}, {}
+    for row in host.possible_rows(SPEC):
+        pieces = host.event_pieces(SPEC, row)
+        ids = tuple(encode("".join(pieces).removesuffix("{utterance}")))
+        if pieces[-1] == "{utterance}":
+            heads[ids] = row[1]
+        else:
+            lines[ids] = row
+    return lines, heads
+
+
+def parse(family: str, ids: list[int]) -> list[tuple]:
+    """Reads a delta as a listener may: line by line, from the frame and the newlines alone.
+
+    Returns:
+      Rows of events; for a speech, ("says", actor, ids).
+    """
+    tokenizer = host.tokenizer_of(family)
+    head, tail = host.delta(SPEC, tokenizer, [], VOTE, {}), host.encode(tokenizer, SPEC.phases[VOTE].prompt)
+    opening = host.encode(tokenizer, host.FRAMES[tokenizer.family][0])
+    closing = head[len(opening) :]
+    assert closing[: len(tail)] == tail
+    assert ids[: len(opening)] == opening and ids[len(ids) - len(closing) :] == closing
+    body = ids[len(opening) : len(ids) - len(closing)]
+    assert not tokenizer.control_ids.intersection(body)
+    lines: list[list[int]] = []
+    for token in body:
+        if "\n" in tokenizer.decode([token]):
+            lines.append([])
+        lines[-1].append(token)
+    known, heads = readings(family)
+    events: list[tuple] = []
+    for line in lines:
+        found: list[tuple] = [known[tuple(line)]] if tuple(line) in known else []
+        found += [("says", who, line[len(start) :]) for start, who in heads.items() if tuple(line[: len(start)]) == start]
+        assert len(found) == 1, f"{tokenizer.decode(line)!r} reads as {found}"
+        events += found
+    return events
+
+
+@pytest.mark.parametrize("family", host.FAMILIES)
+def test_a_listener_tells_every_speech_from_the_game(family: str):
+    lexicon, lookalikes = lexicon_of(family), lookalike_ids(family)
+    assert len(lookalikes) > 8
+    allowed = np.flatnonzero(lexicon.speech_mask).tolist()
+    tokens = strategies.sampled_from(lookalikes) | strategies.sampled_from(allowed)
+    speech = strategies.lists(tokens, max_size=SPEC.speech_tokens)
+    said = strategies.tuples(strategies.just("says"), strategies.integers(0, SPEC.num_seats - 1), speech)
+    other = strategies.sampled_from([row for row in host.possible_rows(SPEC) if row[0] != KIND["utterance"]])
+
+    @hypothesis.settings(max_examples=80, deadline=None, derandomize=True, database=None)
+    @hypothesis.given(strategies.lists(said | other, max_size=WINDOW))
+    def check(events: list[tuple]) -> None:
+        rows = np.full((WINDOW, 4), -1)
+        speeches = np.zeros((SPEC.max_decisions, SPEC.speech_tokens), np.int32)
+        lengths = np.zeros(SPEC.max_decisions, np.int32)
+        for place, each in enumerate(events):
+            if each[0] == "says":
+                rows[place] = (KIND["utterance"], each[1], -1, place)
+                speeches[place, : len(each[2])], lengths[place] = each[2], len(each[2])
+            else:
+                rows[place] = each
+        tokens, count = renderer(family)(rows, len(events), speeches, lengths)
+        assert parse(family, np.asarray(tokens)[: int(count)].tolist()) == events
+
+    check()
+
+
+# The real rollout, with a model that says anything.
+
+
+def played(family: str) -> tuple[Table, Episodes]:
+    """Episodes of a randomly initialised policy whose tokens are few, so that sections of all lengths come up."""
+    game = make("werewolf-v0", **dict(SPEC.parameters))
+    tokenizer = host.tokenizer_of(family)
+    config = dataclasses.replace(
+        tiny_config(tokenizer.vocab_size), hidden_size=16, intermediate_size=16, num_layers=1, num_heads=2,
+        num_kv_heads=1, head_dim=8, max_positions=8192,
+    )  # fmt: skip
+    policy = Policy(config)
+    table = Table.lay(game, policy, tokenizer)
+    few = np.zeros_like(table.lexicon.speech_mask)
+    few[lookalike_ids(family)[:6]] = True
+    assert not (few & ~table.lexicon.speech_mask).any()
+    newline = few.copy()
+    newline[tokenizer.encode("\n")] = True
+    assert not (newline & ~table.lexicon.thought_mask).any()
+    table = dataclasses.replace(
+        table, lexicon=dataclasses.replace(table.lexicon, speech_mask=few, thought_mask=newline)
+    )
+    holders = [[LEARNER, LEARNER]] * 4 + [[LEARNER, HEURISTIC], [RANDOM, LEARNER]]
+    episodes = len(holders) * 3
+    sizes = RolloutSizes.fit(table.spec, lanes=6, capacity=table.stream_capacity(0, "refuse"))
+    sizes = dataclasses.replace(sizes, decode_steps=1)  # the fewer, the less to compile
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1, 1), ROLLOUT_AXES)
+    plan = RolloutPlan(
+        episode=jnp.arange(episodes), deal=jnp.arange(episodes), holders=jnp.array(holders * 3, jnp.int8)
+    )
+    params = jax.tree.map(lambda leaf: leaf[None], policy.init(jax.random.key(0)))
+    rollout = build_rollout(table, sizes, mesh, models=1, scripted=True)
+    records, _ = rollout(params, jnp.ones(1), jax.random.key(5), plan)
+    return table, jax.device_get(records)
+
+
+def read_section(
+    table: Table, stream: np.ndarray, node: np.ndarray, at: int, kind: int, budget: int
+) -> tuple[list[int], int]:
+    """Reads a free section; its close was sampled like its tokens, unless the budget forced it.
+
+    Returns:
+      The section's ids and the position after its close.
+    """
+    end = host.close(table.tokenizer)
+    ids: list[int] = []
+    while len(ids) < budget and stream[at + len(ids)] != end:
+        ids.append(int(stream[at + len(ids)]))
+    after = at + len(ids)
+    assert stream[after] == end
+    assert node[at:after].tolist() == [kind] * len(ids)
+    assert node[after] == (GIVEN if len(ids) == budget else kind)
+    assert end not in ids
+    return ids, after + 1
+
+
+def read_label(table: Table, stream: np.ndarray, node: np.ndarray, at: int, action: int, legal: np.ndarray) -> int:
+    """Reads an action's label, of which only the tokens with a legal alternative were sampled."""
+    encode, end = table.tokenizer.encode, host.close(table.tokenizer)
+    labels = [[*encode(label), end] for label in table.spec.action_labels]
+    mine = labels[action]
+    assert legal[action]
+    assert stream[at : at + len(mine)].tolist() == mine
+    for place in range(len(mine)):
+        options = {tuple(label[: place + 1]) for label, fine in zip(labels, legal, strict=True)
+                   if fine and label[:place] == mine[:place]}  # fmt: skip
+        assert (node[at + place] >= TRIE) == (len(options) > 1)
+        assert node[at + place] == GIVEN or len(options) > 1
+    return at + len(mine)
+
+
+@pytest.mark.parametrize("family", ["tiny", "chatml_merged"])
+def test_every_stream_of_a_rollout_is_what_the_seat_saw_and_said_and_nothing_else(family: str):
+    table, records = played(family)
+    spec, acts = table.spec, records.behaviours
+    assert not records.overflowed.any()
+    assert (records.terminated | records.truncated).all()
+    thoughts, speeches, held = Counter[int](), Counter[int](), Counter[int]()
+    for episode in range(len(records.roles)):
+        rows, size = records.event_rows[episode], int(records.event_count[episode])
+        audience, logged = records.event_audience[episode], records.event_step[episode]
+        shown: dict[int, int] = defaultdict(int)  # log rows a seat has been shown
+        length: dict[int, int] = defaultdict(int)
+        said: dict[int, list[int]] = {}
+        for decision in np.flatnonzero(acts.seat[episode] >= 0).tolist():
+            seat, phase = int(acts.seat[episode, decision]), int(acts.phase[episode, decision])
+            holder, action = int(acts.holder[episode, decision]), int(acts.action[episode, decision])
+            stream, node = records.tokens[episode, seat], records.node[episode, seat]
+            start, end = int(acts.start[episode, decision]), int(acts.end[episode, decision])
+            before = int(np.sum(logged[:size] <= decision))
+            news = [rows[row].tolist() for row in range(shown[seat], before) if audience[row] >> seat & 1]
+            expected = host.delta(spec, table.tokenizer, news, phase, said)
+            assert stream[length[seat] : start].tolist() == expected
+            assert not node[length[seat] : start].any()
+            at = start
+            used = host.sections(spec, phase)
+            for section, following in zip(used, [*used[1:], None], strict=True):
+                if section == "action":
+                    at = read_label(table, stream, node, at, action, acts.legal[episode, decision])
+                else:
+                    mark = THOUGHT_TOKEN if section == "thought" else SPEECH_TOKEN
+                    budget = getattr(spec.phases[phase], f"{section}_tokens")
+                    ids, at = read_section(table, stream, node, at, mark, budget)
+                    if section == "speech":
+                        said[decision] = ids
+                    mask = table.lexicon.thought_mask if section == "thought" else table.lexicon.speech_mask
+                    if holder == LEARNER:
+                        assert mask[ids].all()
+                        (thoughts if section == "thought" else speeches)[len(ids)] += 1
+                    else:
+                        text = spec.scripted_speech[action] if section == "speech" else ""
+                        assert ids == table.tokenizer.encode(text)[:budget]
+                if following:
+                    bridge = host.between(table.tokenizer, following)
+                    assert stream[at : at + len(bridge)].tolist() == bridge
+                    assert not node[at : at + len(bridge)].any()
+                    at += len(bridge)
+            assert at == end
+            sampled = node[start:end] != GIVEN
+            assert (records.decision[episode, seat, start:end][sampled] == decision).all()
+            assert (records.log_probs[episode, seat, start:end][~sampled] == 0).all()
+            assert (records.log_probs[episode, seat, start:end] <= 0).all()
+            shown[seat], length[seat] = before, end
+            held[holder] += 1
+        for seat in range(spec.num_seats):  # nothing but turns and replies
+            assert length[seat] == records.lengths[episode, seat]
+            assert not records.node[episode, seat, length[seat] :].any()
+        logged_speeches = [row[3] for row in rows[:size].tolist() if row[0] == KIND["utterance"]]
+        assert logged_speeches == list(said)
+    assert set(held) == {LEARNER, HEURISTIC, RANDOM}
+    assert set(thoughts) == set(range(SPEC.thought_tokens + 1))
+    assert set(speeches) == set(range(SPEC.speech_tokens + 1))
