@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -207,7 +207,9 @@ class State:
 class Game(Protocol):
     """A game: rules as pure functions of one episode's state, to be `vmap`ped."""
 
-    spec: ClassVar[GameSpec] | GameSpec
+    @property
+    def spec(self) -> GameSpec:
+        """The static description."""
 
     def init(self, key: jax.Array) -> Any:
         """Deals a new episode."""
@@ -228,7 +230,7 @@ def audience_of(mask: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(mask, bits, 0), axis=-1).astype(jnp.uint16)
 
 
-def event(kind: int, actor: Any = NO_ONE, target: Any = NO_ONE, value: Any = NO_ONE) -> jax.Array:
+def event(kind: Any, actor: Any = NO_ONE, target: Any = NO_ONE, value: Any = NO_ONE) -> jax.Array:
     """int16[4]: one row of the log."""
     return jnp.stack([jnp.asarray(x, jnp.int16) for x in (kind, actor, target, value)])
 

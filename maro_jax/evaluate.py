@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from maro_jax.run import exit_codes
-from maro_jax.run.config import EvaluateConfig
+from maro_jax.run.config import SCRIPTED, EvaluateConfig, TrainConfig
 from maro_jax.run.console import Console, table
-from maro_jax.run.devices import arrange_cpu_devices
+from maro_jax.run.devices import arrange_cpu_devices, check_cpu_devices
+from maro_jax.run.directory import recorded_config, write_json
 from maro_jax.run.fields import ConfigError
 from maro_jax.run.flags import run_cli
+from maro_jax.run.inputs import is_run
 
-SCRIPTED = ("heuristic", "random")
+if TYPE_CHECKING:
+    from maro_jax.league.session import Session
+
+PURPOSE = 2_000_000  # keeps the deals apart from those a run of the same seed has trained on
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -31,86 +35,91 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """
     config.validate()
     arrange_cpu_devices(config.num_cpu_devices())
+    check_cpu_devices(config.cpu_devices)
     from maro_jax.league.match import play_match
 
-    session, params = _player(config, config.policy)
-    if config.opponent in SCRIPTED:
-        opponent: Any = config.opponent
-    elif config.opponent == "warm_start":
-        opponent = _weights(config, _run_folder(config.policy), session, "opponent")
-    else:
-        other, opponent = _player(config, config.opponent)
-        if other.arena.table.policy != session.arena.table.policy:
-            raise ConfigError(
-                f"--policy={config.policy} and --opponent={config.opponent} are models of different shapes; a match "
-                "needs two of the same, for example a run and its warm start (--opponent=warm_start)"
-            )
+    settings = _settings(config.policy)
+    session = _session(config, settings)
+    opponent = _opponent(config, settings, session)
     phase = Console().phase("match", config.num_games)
     result = play_match(
-        session.arena, params, opponent, config.num_games, purpose=config.seed, temperature=config.temperature,
-        opponent_temperature=config.opponent_temperature,
+        session.arena, _params(session, config.policy), opponent, config.num_games, purpose=PURPOSE,
+        temperature=config.temperature, opponent_temperature=config.opponent_temperature,
     )  # fmt: skip
     phase.finish()
     return dataclasses.asdict(result) | session.arena.tally.rates() | {"config": dataclasses.asdict(config)}
 
 
-def _player(config: EvaluateConfig, name: str) -> tuple[Any, Any]:
-    """A session for a player and its parameters."""
+def _settings(player: str) -> dict[str, Any]:
+    """What a player was trained with; for a model, the defaults."""
+    recorded = recorded_config(Path(player).expanduser()) if is_run(player) else {"model": player}
+    return dataclasses.asdict(TrainConfig()) | (recorded or {})
+
+
+def _session(config: EvaluateConfig, settings: dict[str, Any]) -> Session:
+    import jax
+
     from maro_jax.league.session import run_session
 
+    lanes = min(config.lanes, config.num_games)
+    return run_session(
+        settings,
+        games=config.games or settings["games"],
+        seed=config.seed,
+        lanes=lanes,
+        episodes=min(config.num_games, 4 * lanes),
+        mesh_shape=config.mesh_shape(jax.device_count()),
+    )
+
+
+def _opponent(config: EvaluateConfig, settings: dict[str, Any], session: Session) -> Any:
+    """The opponent as `play_match` takes it: a scripted player's name, or parameters for the session's model."""
+    if config.opponent in SCRIPTED:
+        return config.opponent
+    if config.opponent == "warm_start":
+        return _stored(session, config.policy, "opponent")
+    model = _settings(config.opponent)["model"]
+    other = session if model == settings["model"] else _session(config, settings | {"model": model})
+    if not _same_model(session, other):
+        raise ConfigError(
+            f"--policy={config.policy} and --opponent={config.opponent} are models of different shapes or tokenizers; "
+            "a match needs two alike, for example a run and its warm start (--opponent=warm_start)"
+        )
+    return _params(other, config.opponent)
+
+
+def _same_model(one: Session, other: Session) -> bool:
+    """Whether two models have the same shape and spell the game in the same tokens."""
+    import jax
+    import numpy as np
+
+    tables = one.arena.table, other.arena.table
+    words, other_words = (jax.tree.leaves((table.lexicon, table.grammar)) for table in tables)
+    return tables[0].policy.config == tables[1].policy.config and all(map(np.array_equal, words, other_words))
+
+
+def _params(session: Session, player: str) -> Any:
+    """A run's newest weights, or those of a model as they are."""
+    return _stored(session, player, "learner.params") if is_run(player) else session.params
+
+
+def _stored(session: Session, run: str, which: str) -> Any:
+    """The parameters under a path of a run's newest checkpoint, laid out for the session's devices."""
     import jax
 
-    recorded = _recorded(Path(name).expanduser()) if name != "tiny" else None
-    base = dict(recorded) if recorded else _defaults(name)
-    if config.games:
-        base["games"] = config.games
-    changes = {
-        "seed": config.seed,
-        "lanes": config.lanes,
-        "episodes": min(config.num_games, 4 * config.lanes),
-        "mesh_shape": (jax.device_count(), 1, 1),
-    }
-    session = run_session(base, **changes)
-    if recorded is None:
-        return session, session.params
-    return session, _weights(config, Path(name).expanduser(), session, "params")
+    from maro_jax.policy.sharding import parameter_shardings
+    from maro_jax.run.checkpoint import read_newest
 
-
-def _defaults(model: str) -> dict[str, Any]:
-    from maro_jax.run.config import TrainConfig
-
-    return dataclasses.asdict(TrainConfig(model=model))
-
-
-def _recorded(folder: Path) -> dict[str, Any] | None:
-    """The configuration of a run folder; None for a model folder (whose config.json is the model's)."""
-    content = json.loads((folder / "config.json").read_text())
-    return content.get("config")
-
-
-def _run_folder(name: str) -> Path:
-    folder = Path(name).expanduser()
-    if name == "tiny" or _recorded(folder) is None:
-        raise ConfigError(f"--opponent=warm_start needs a run as --policy, for example runs/werewolf-tiny, not {name}")
-    return folder
-
-
-def _weights(config: EvaluateConfig, folder: Path, session: Any, which: str) -> Any:
-    """The newest parameters of a run: the learner's (`params`) or its warm start's (`opponent`)."""
-    import jax
-
-    from maro_jax.league.trainer import Trainer
-    from maro_jax.run.checkpoint import Checkpoints
-    from maro_jax.run.config import TrainConfig
-
-    recorded = _recorded(folder)
-    trainer = Trainer(session.arena, TrainConfig(**recorded))  # type: ignore[arg-type]
-    with Checkpoints(folder / "checkpoints", keep=10**6) as checkpoints:
-        restored = checkpoints.restore(trainer.start(session.params))
+    policy, mesh = session.arena.table.policy, session.arena.mesh
+    wanted = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        policy.abstract_params(),
+        parameter_shardings(policy, mesh),
+    )
+    restored = read_newest(Path(run).expanduser() / "checkpoints", {which: wanted})
     if restored is None:
-        raise ConfigError(f"{folder} holds no checkpoint yet; train first, for example python -m maro_jax.train")
-    chosen = restored.state.learner.params if which == "params" else restored.state.opponent
-    return jax.tree.map(lambda leaf: leaf, chosen)
+        raise ConfigError(f"{run} holds no checkpoint that was completely written; train on first")
+    return restored.state[which]
 
 
 def _main(config: EvaluateConfig) -> int:
@@ -121,10 +130,11 @@ def _main(config: EvaluateConfig) -> int:
     print(f"{config.policy} against {config.opponent}, {result['games']} games")
     print(table(["", "win rate", "95 % interval", "deals"], rows))
     print(
-        f"{result['games_per_second']:.0f} games/s, {result['truncated']:.1%} of the games cut off (counted as one half)"
+        f"{result['games_per_second']:.0f} games/s, {result['truncated']:.1%} of the games cut off "
+        "(counted as one half)"
     )
     if config.json:
-        Path(config.json).write_text(json.dumps(result, indent=2) + "\n")
+        write_json(Path(config.json).expanduser(), result)
     return exit_codes.DONE
 
 

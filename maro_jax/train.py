@@ -5,22 +5,35 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from maro_jax.run import exit_codes
 from maro_jax.run.config import TrainConfig
 from maro_jax.run.console import Console, table
-from maro_jax.run.devices import arrange_cpu_devices
+from maro_jax.run.devices import arrange_cpu_devices, check_cpu_devices
 from maro_jax.run.directory import RunDirectory
+from maro_jax.run.fields import ConfigError
 from maro_jax.run.flags import run_cli
+from maro_jax.run.replay_html import write_replay
 from maro_jax.run.signals import StopSignal
 
 if TYPE_CHECKING:
     from maro_jax.league.match import MatchResult
+    from maro_jax.league.session import Session
     from maro_jax.league.trainer import Trainer
 
 RECORDED_GAMES = 12  # games kept for the replay each time
-FINAL_MATCH = 10_000  # purposes of the final matches start here; those of iterations are below
+FINAL_MATCHES = {  # what a run is judged by: title, who plays, against whom
+    "win_rate": ("trained against its warm start", "trained", "warm start"),
+    "win_rate_scripted_before": ("warm start against heuristic players", "warm start", "heuristic"),
+    "win_rate_scripted_after": ("trained against heuristic players", "trained", "heuristic"),
+    "win_rate_random_before": ("warm start against random players", "warm start", "random"),
+    "win_rate_random_after": ("trained against random players", "trained", "random"),
+}
+# One purpose an opponent, so that the matches before and after training share deals and what scripted players draw.
+# Those of the matches between iterations lie below.
+FINAL_PURPOSES = {"warm start": 1_000_000, "heuristic": 1_000_001, "random": 1_000_002}
 
 
 class Stopped(Exception):
@@ -61,28 +74,39 @@ def train(config: TrainConfig) -> dict[str, Any]:
 def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict[str, Any]:
     """The job: warm start and self-play iterations, then the final matches."""
     arrange_cpu_devices(config.num_cpu_devices())
+    check_cpu_devices(config.cpu_devices)
     import jax
 
-    from maro_jax.league.session import run_session
-    from maro_jax.league.trainer import Trainer
+    from maro_jax.league.session import device_facts, run_session
     from maro_jax.run.checkpoint import Checkpoints
 
     begun, console = time.monotonic(), Console()
     session = run_session(config, mesh_shape=config.mesh_shape(jax.device_count()))
-    trainer = Trainer(session.arena, config)
+    trainer = _trainer(session, config)
     state = trainer.start(session.params)
+    notes = directory.record(device_facts())
     with Checkpoints(directory.checkpoints, config.keep_checkpoints) as checkpoints:
         restored = checkpoints.restore(state)
         first, before = (0, 0.0) if restored is None else (restored.step, restored.meta["seconds"])
         state = state if restored is None else restored.state
-        _banner(console, config, directory, trainer, session.capacity, first)
-        metrics, saved, last_save = directory.metrics(first), first, time.monotonic()
+        _banner(console, config, directory, trainer, session.capacity, first, notes)
+
+        def seconds() -> float:
+            return before + time.monotonic() - begun
 
         def save(step: int) -> None:
-            checkpoints.save(step, state, {"seconds": before + time.monotonic() - begun})
+            checkpoints.save(step, state, {"seconds": seconds()})
 
+        def leave_if_asked(step: int) -> None:
+            if stop.requested:
+                save(step)
+                checkpoints.wait()
+                raise Stopped(stop.name)
+
+        metrics, last_save = directory.metrics(first), time.monotonic()
         console.start(first)
         for iteration in range(first, trainer.total_iterations):
+            leave_if_asked(iteration)
             state, report, episodes, credit = trainer.iterate(state, iteration)
             done = iteration + 1
             report |= _match_if_due(config, trainer, state, done)
@@ -90,24 +114,37 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
             console.iteration(done, trainer.total_iterations, **_columns(report))
             _record_if_due(config, directory, trainer, episodes, credit, done)
             if int(state.learner.bad_steps) >= config.max_bad_steps:
-                raise NotFinite(f"{config.max_bad_steps} optimizer steps in a row were not finite, see {directory.path}")
-            if stop.requested or time.monotonic() - last_save >= 60 * config.save_every_minutes:
+                raise NotFinite(
+                    f"{config.max_bad_steps} optimizer steps in a row were not finite, see {directory.path}"
+                )
+            if time.monotonic() - last_save >= 60 * config.save_every_minutes:
                 save(done)
-                saved, last_save = done, time.monotonic()
-            if stop.requested:
-                checkpoints.wait()
-                raise Stopped(stop.name)
-        if saved < trainer.total_iterations:
-            save(trainer.total_iterations)
-            checkpoints.wait()
-        summary = _final_matches(config, trainer, state, stop, console)
-        summary |= _costs(trainer, before + time.monotonic() - begun)
+                last_save = time.monotonic()
+        save(trainer.total_iterations)
+        summary = _final_matches(config, directory, trainer, state, console, leave_if_asked)
+        summary |= _costs(trainer, seconds())
     directory.write_summary(summary)
     return summary
 
 
+def _trainer(session: Session, config: TrainConfig) -> Trainer:
+    from maro_jax.league.trainer import Trainer
+    from maro_jax.policy.config import ModelError
+
+    try:
+        return Trainer(session.arena, config)
+    except ModelError as error:  # the mesh does not divide the model
+        raise ConfigError(str(error)) from None
+
+
 def _banner(
-    console: Console, config: TrainConfig, directory: RunDirectory, trainer: Trainer, capacity: int, first: int
+    console: Console,
+    config: TrainConfig,
+    directory: RunDirectory,
+    trainer: Trainer,
+    capacity: int,
+    first: int,
+    notes: list[str],
 ) -> None:
     import jax
 
@@ -127,7 +164,7 @@ def _banner(
             "stop": "Ctrl-C saves and leaves; the same command goes on",
         },
     )
-    for note in directory.notes:
+    for note in notes:
         console.line(f"note: {note}")
 
 
@@ -179,34 +216,34 @@ def _record_if_due(
 
 
 def _final_matches(
-    config: TrainConfig, trainer: Trainer, state: Any, stop: StopSignal, console: Console
+    config: TrainConfig,
+    directory: RunDirectory,
+    trainer: Trainer,
+    state: Any,
+    console: Console,
+    leave_if_asked: Callable[[int], None],
 ) -> dict[str, Any]:
     """What the run is judged by: trained against its warm start, both against scripted players."""
     from maro_jax.league.match import play_match
 
-    trained, warm = state.learner.params, state.opponent
-    pairs = {
-        "win_rate": (trained, warm),
-        "win_rate_scripted_before": (warm, "heuristic"),
-        "win_rate_scripted_after": (trained, "heuristic"),
-        "win_rate_random_before": (warm, "random"),
-        "win_rate_random_after": (trained, "random"),
-    }
-    summary: dict[str, Any] = {"temperature": config.temperature, "seed": config.seed}
-    phase = console.phase("final matches", len(pairs) * config.final_games)
-    for number, (name, (player, against)) in enumerate(pairs.items()):
-        if stop.requested:
-            raise Stopped(stop.name)
-        # The matches before and after share deals and scripted players' chance.
-        purpose = FINAL_MATCH + (against if isinstance(against, str) else "policy").__len__()
+    players = {
+        "trained": state.learner.params, "warm start": state.opponent, "heuristic": "heuristic", "random": "random"
+    }  # fmt: skip
+    summary = directory.matches()
+    phase = console.phase("final matches", len(FINAL_MATCHES) * config.final_games)
+    for number, (name, (_, player, against)) in enumerate(FINAL_MATCHES.items()):
+        leave_if_asked(trainer.total_iterations)
+        if name in summary:
+            continue
         result = play_match(
-            trainer.arena, player, against, config.final_games, purpose=purpose, temperature=config.temperature,
-            opponent_temperature=config.temperature,
+            trainer.arena, players[player], players[against], config.final_games, purpose=FINAL_PURPOSES[against],
+            temperature=config.temperature, opponent_temperature=config.temperature,
         )  # fmt: skip
         summary |= _match_summary(name, result)
+        directory.write_matches(summary)
         phase.update((number + 1) * config.final_games)
     phase.finish()
-    return summary
+    return summary | {"temperature": config.temperature, "seed": config.seed}
 
 
 def _match_summary(name: str, result: MatchResult) -> dict[str, Any]:
@@ -234,17 +271,8 @@ def _costs(trainer: Trainer, seconds: float) -> dict[str, Any]:
 
 def _report(summary: dict[str, Any], directory: RunDirectory) -> None:
     """The final table, the replay and, as the last line, the run directory."""
-    from maro_jax.replay import write_replay
-
-    titles = {
-        "win_rate": "trained against its warm start",
-        "win_rate_scripted_before": "warm start against heuristic players",
-        "win_rate_scripted_after": "trained against heuristic players",
-        "win_rate_random_before": "warm start against random players",
-        "win_rate_random_after": "trained against random players",
-    }
     rows = []
-    for name, title in titles.items():
+    for name, (title, _, _) in FINAL_MATCHES.items():
         sides = summary[f"{name}_sides"]
         interval = f"{summary[f'{name}_low']:.3f} to {summary[f'{name}_high']:.3f}"
         rows.append([title, f"{summary[name]:.3f}", interval, *(f"{rate['mean']:.3f}" for rate in sides.values()),

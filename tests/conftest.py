@@ -10,6 +10,9 @@ os.environ["XLA_FLAGS"] = (
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+from collections.abc import Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
+
 import pytest  # noqa: E402
 
 
@@ -24,3 +27,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+@pytest.fixture(scope="session")
+def program_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where tests of whole runs keep compiled programs."""
+    return tmp_path_factory.mktemp("programs")
+
+
+@pytest.fixture(scope="module")
+def kept_programs(program_folder: Path) -> Iterator[None]:
+    """Runs of one shape are compiled once in this module and others that ask for it."""
+    from tests.entry_points import compiled_programs_kept
+
+    with compiled_programs_kept(program_folder):
+        yield
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, program_folder: Path) -> tuple[Path, list[str]]:
+    """A small run trained to its end, not to be changed, and the lines it printed."""
+    from tests.entry_points import compiled_programs_kept, small_config, train_quietly
+
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    with compiled_programs_kept(program_folder):
+        _, lines = train_quietly(small_config(folder))
+    return folder, lines

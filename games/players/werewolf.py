@@ -49,7 +49,7 @@ class _Evidence:
         gone = (kind == KIND["death"]) | (kind == KIND["expelled"])
         shown = [jnp.einsum("m,mj->j", (gone & (value == role)).astype(jnp.float32), about) for role in range(4)]
         self.shown_wolf, self.shown_seer = shown[WOLF], shown[SEER]
-        self.shown_good = sum(shown[1:]) > 0
+        self.shown_good = shown[1] + shown[2] + shown[3] > 0
         self.fellow = jnp.einsum("m,mj->j", (kind == KIND["fellow"]).astype(jnp.float32), about) > 0
         mine = pairs("check_result", 1) - pairs("check_result", 0)
         self.checked = jnp.sum(mine, axis=0)  # +1 found a wolf, -1 found good, 0 not checked by me
@@ -64,7 +64,9 @@ class _Evidence:
         """bool[N]: seats whose word contradicts what I know for certain."""
         known_good = self.shown_good | (self.me & ~self.is_wolf) | (self.checked < 0)
         known_wolf = (self.shown_wolf > 0) | (self.checked > 0)
-        wrong = self.reported_wolf @ known_good.astype(jnp.float32) + self.reported_good @ known_wolf.astype(jnp.float32)
+        wrong = self.reported_wolf @ known_good.astype(jnp.float32) + self.reported_good @ known_wolf.astype(
+            jnp.float32
+        )
         false_seer = self.claims_seer & ((view.role == SEER) | (jnp.sum(self.shown_seer) > 0)) & (self.shown_seer == 0)
         return ((wrong > 0) | false_seer | claims_wolf) & ~self.me
 

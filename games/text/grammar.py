@@ -119,7 +119,7 @@ def live_children(grammar: Grammar, node: jax.Array, legal: jax.Array) -> jax.Ar
     return (below >= 0) & reach
 
 
-def forced_run(grammar: Grammar, node: jax.Array, legal: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def forced_run(grammar: Grammar, node: jax.Array | int, legal: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The tokens that the grammar forces from a node on, because all live labels share them.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import string
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -47,11 +48,11 @@ class Lexicon:
     span_length: np.ndarray
     piece_source: np.ndarray
     piece_base: np.ndarray
-    turn_open: np.ndarray
+    turn_open: Any
     turn_tail: np.ndarray
     section_next: np.ndarray
     scripted_speech: np.ndarray
-    section_close: np.ndarray
+    section_close: Any
     prefix_tokens: np.ndarray
     prefix_lengths: np.ndarray
     speech_mask: np.ndarray
@@ -202,7 +203,15 @@ def _table_starts(words: dict) -> list[int]:
     return list(np.cumsum([1, *(len(table) for table in words.values())])[:-1])
 
 
-def _max_stream(spec, tokenizer, longest, spans, turn_open, tails, nexts) -> int:
+def _max_stream(
+    spec: GameSpec,
+    tokenizer: TextTokenizer,
+    longest: dict[str, int],
+    spans: _Spans,
+    turn_open: int,
+    tails: list[int],
+    nexts: list[list[int]],
+) -> int:
     """Most tokens of a stream after its prefix, from the counts that the spec bounds."""
     label = max(len(tokenizer.encode(text)) for text in spec.action_labels) + 1
     names = [phase.name for phase in spec.phases]

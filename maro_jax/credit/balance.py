@@ -161,9 +161,7 @@ BASELINES: dict[str, Callable[[BalanceStatistics], jax.Array]] = {
 }
 
 
-def baseline(
-    statistics: BalanceStatistics, kind: str, role: jax.Array, phase: jax.Array
-) -> jax.Array:
+def baseline(statistics: BalanceStatistics, kind: str, role: jax.Array, phase: jax.Array) -> jax.Array:
     """The baseline b of each behaviour.
 
     It depends on role and phase alone, facts fixed before the action, so subtracting it
@@ -233,9 +231,7 @@ WEIGHTS: dict[str, Weight] = {
 }
 
 
-def weights(
-    kind: str, advantages: jax.Array, role_weight: jax.Array, scale: jax.Array
-) -> jax.Array:
+def weights(kind: str, advantages: jax.Array, role_weight: jax.Array, scale: jax.Array) -> jax.Array:
     """w = |A|, ω|A| or ω|A|/m.
 
     Args:
@@ -251,9 +247,7 @@ def weights(
     return WEIGHTS[kind](advantages, role_weight, scale)
 
 
-def effective_sample_size(
-    weight: jax.Array, role: jax.Array, mask: jax.Array, num_roles: int
-) -> jax.Array:
+def effective_sample_size(weight: jax.Array, role: jax.Array, mask: jax.Array, num_roles: int) -> jax.Array:
     """(Σw)² / Σw² for each role (Kish), 0 where nothing weighs anything.
 
     Args:
@@ -272,7 +266,4 @@ def effective_sample_size(
 
 def _check(switch: str, name: str, table: dict[str, Callable]) -> None:
     if name not in table:
-        raise ValueError(
-            f"{switch} must be one of {', '.join(table)}, not {name!r};"
-            f" for example {switch}='role'."
-        )
+        raise ValueError(f"{switch} must be one of {', '.join(table)}, not {name!r}; for example {switch}='role'.")

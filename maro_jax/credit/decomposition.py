@@ -62,9 +62,7 @@ def none(seat: jax.Array, outcome: jax.Array, discount: float) -> tuple[jax.Arra
     return jnp.where(carried, outcome_of_behaviour(seat, outcome), 0.0), carried
 
 
-def whole_outcome(
-    seat: jax.Array, outcome: jax.Array, discount: float
-) -> tuple[jax.Array, jax.Array]:
+def whole_outcome(seat: jax.Array, outcome: jax.Array, discount: float) -> tuple[jax.Array, jax.Array]:
     """Every behaviour of the seat carries the outcome, G_k = R."""
     del discount
     return outcome_of_behaviour(seat, outcome), seat >= 0
@@ -85,9 +83,7 @@ DECOMPOSITIONS: dict[str, Decomposition] = {
 }
 
 
-def decompose(
-    name: str, seat: jax.Array, outcome: jax.Array, *, discount: float = 0.9
-) -> tuple[jax.Array, jax.Array]:
+def decompose(name: str, seat: jax.Array, outcome: jax.Array, *, discount: float = 0.9) -> tuple[jax.Array, jax.Array]:
     """Gives each behaviour its return.
 
     Args:
@@ -105,7 +101,6 @@ def decompose(
     """
     if name not in DECOMPOSITIONS:
         raise ValueError(
-            f"decompose must be one of {', '.join(DECOMPOSITIONS)}, not {name!r};"
-            " for example decompose='outcome'."
+            f"decompose must be one of {', '.join(DECOMPOSITIONS)}, not {name!r}; for example decompose='outcome'."
         )
     return DECOMPOSITIONS[name](seat, outcome, discount)

@@ -65,9 +65,7 @@ class CreditOptions:
                     f" for example {switch}={allowed[-1]!r}."
                 )
         if not 0.0 < self.discount <= 1.0:
-            raise ValueError(
-                f"discount must lie in (0, 1], not {self.discount}; for example discount=0.9."
-            )
+            raise ValueError(f"discount must lie in (0, 1], not {self.discount}; for example discount=0.9.")
         if not 0.0 < self.beta < float("inf"):
             raise ValueError(f"beta must be above 0, not {self.beta}; for example beta=0.1.")
         if self.balance == "role_label" and self.baseline == "none":
@@ -122,9 +120,7 @@ def credit(
       The credit, and the statistics for the next batch.
     """
     num_episodes = seat.shape[0]
-    returns, carried = decomposition.decompose(
-        options.decompose, seat, outcome, discount=options.discount
-    )
+    returns, carried = decomposition.decompose(options.decompose, seat, outcome, discount=options.discount)
     eligible = eligible & carried
     returns = jnp.where(eligible, returns, 0.0)
     nothing = balance.init(*statistics.count.shape)
@@ -153,9 +149,7 @@ def credit(
         # At least 1, so that a batch with nothing to learn from has loss 0 and not 0 / 0.
         normaliser=jnp.maximum(num_episodes * current.behaviours_per_episode, 1.0),
     )
-    following = balance.update(
-        statistics, returns, advantages, role, phase, eligible, num_episodes, decay
-    )
+    following = balance.update(statistics, returns, advantages, role, phase, eligible, num_episodes, decay)
     return given, following
 
 
@@ -210,7 +204,5 @@ def metrics(given: BehaviourCredit, role: jax.Array, num_roles: int) -> dict[str
         "mean_advantage": safe_ratio(sums(given.advantages), behaviours, 0.0),
         "good_mass": sums(jnp.where(given.signs > 0, given.weights, 0.0)),
         "bad_mass": sums(jnp.where(given.signs < 0, given.weights, 0.0)),
-        "effective_sample_size": balance.effective_sample_size(
-            given.weights, role, given.eligible, num_roles
-        ),
+        "effective_sample_size": balance.effective_sample_size(given.weights, role, given.eligible, num_roles),
     }

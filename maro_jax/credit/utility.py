@@ -74,9 +74,7 @@ def gradient_scale(log_ratio: jax.Array, beta: float, reference_point: jax.Array
     return 4.0 * value * (1.0 - value)
 
 
-def saturation(
-    log_ratio: jax.Array, beta: float, reference_point: jax.Array, mask: jax.Array
-) -> dict[str, jax.Array]:
+def saturation(log_ratio: jax.Array, beta: float, reference_point: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
     """How far the batch has left the reference.
 
     Args:
@@ -145,9 +143,7 @@ def reference_point(kl: jax.Array, phase: jax.Array, mask: jax.Array, num_phases
     return jax.lax.stop_gradient(safe_ratio(total, count, 0.0))
 
 
-def zero_reference_point(
-    kl: jax.Array, phase: jax.Array, mask: jax.Array, num_phases: int
-) -> jax.Array:
+def zero_reference_point(kl: jax.Array, phase: jax.Array, mask: jax.Array, num_phases: int) -> jax.Array:
     """z0 = 0 for every phase, `float32[P]`.
 
     With it `kto` is APO-zero for unpaired data (D'Oosterlinck et al., arXiv:2408.06266).

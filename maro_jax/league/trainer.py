@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -61,12 +60,12 @@ class Trainer:
         shards = mesh.shape["data"] * mesh.shape["fsdp"]
         capacity = arena.sizes.capacity
 
-        def learner(kind: str, credit: CreditOptions, rate: float, final: float, steps: int, **weights: float) -> Learner:
+        def learner(
+            kind: str, credit: CreditOptions, rate: float, final: float, steps: int, **weights: float
+        ) -> Learner:
             shapes = packing_shapes(self.table, capacity, MICRO_BATCH_TOKENS[kind], shards)
             schedule = optax.linear_schedule(rate, rate * final, max(1, steps))
-            return Learner(
-                self.table, shapes, mesh, credit, schedule, max_grad_norm=config.max_grad_norm, **weights
-            )
+            return Learner(self.table, shapes, mesh, credit, schedule, max_grad_norm=config.max_grad_norm, **weights)
 
         self.warm_iterations = -(-config.warm_start_games // config.episodes)
         clone_steps = self.warm_iterations * -(-config.episodes // config.warm_start_batch)

@@ -120,7 +120,7 @@ def _score_actions(
     live = live.at[..., 0].set(live[..., 0] | (streams.node < TRIE))  # keep empty rows finite
     picked = live & (children == streams.token[..., None])
 
-    def log_probs(params: Any, hidden: jax.Array) -> jax.Array:
+    def log_probs(params: Any, hidden: Any) -> jax.Array:
         logits = table.policy.token_logits(params, hidden, children)
         return jax.nn.log_softmax(jnp.where(live, logits, -jnp.inf), axis=-1)
 
@@ -148,7 +148,7 @@ def _score_text(
         hidden, hidden_reference, section, token = chunk
         allowed = text_mask(table, section)
 
-        def log_probs(params: Any, hidden: jax.Array) -> jax.Array:
+        def log_probs(params: Any, hidden: Any) -> jax.Array:
             logits = table.policy.logits(params, hidden)
             return jax.nn.log_softmax(jnp.where(allowed, logits, -jnp.inf), axis=-1)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from maro_jax.selfplay.episodes import Episodes
+from maro_jax.selfplay.episodes import Array, Episodes
 from maro_jax.selfplay.table import Table
 
 WIDTH_FRACTIONS = (3, 1)  # of the longest stream: most streams are far shorter than the worst case
@@ -35,18 +35,18 @@ class Streams:
       weight: float32[R, K], 0 for no behaviour.
     """
 
-    tokens: np.ndarray
-    segment: np.ndarray
-    position: np.ndarray
-    query: np.ndarray
-    node: np.ndarray
-    token: np.ndarray
-    log_prob: np.ndarray
-    behaviour: np.ndarray
-    legal: np.ndarray
-    phase: np.ndarray
-    sign: np.ndarray
-    weight: np.ndarray
+    tokens: Array
+    segment: Array
+    position: Array
+    query: Array
+    node: Array
+    token: Array
+    log_prob: Array
+    behaviour: Array
+    legal: Array
+    phase: Array
+    sign: Array
+    weight: Array
 
 
 @dataclasses.dataclass(frozen=True)

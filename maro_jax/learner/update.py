@@ -81,9 +81,7 @@ class Learner:
             self._accumulate_fn, donate_argnums=(0, 1), out_shardings=(self.params_sharding, sums_sharding)
         )
         self._apply = jax.jit(self._apply_fn, donate_argnums=(0, 1))
-        self._zeros = jax.jit(
-            lambda params: jax.tree.map(jnp.zeros_like, params), out_shardings=self.params_sharding
-        )
+        self._zeros = jax.jit(lambda params: jax.tree.map(jnp.zeros_like, params), out_shardings=self.params_sharding)
 
     def init(self, params: Any) -> LearnerState:
         """A fresh state around parameters (copied, and laid out as the mesh asks)."""
@@ -142,7 +140,15 @@ class Learner:
         self, grads: Any, sums: Any, params: Any, reference: Any, point: jax.Array, scale: jax.Array, streams: Streams
     ) -> tuple[Any, Any]:
         (_, new_sums), new = jax.value_and_grad(micro_batch_loss, has_aux=True)(
-            params, self.table, self.options, reference, point, self._entropy_weight, self._context_weight, scale, streams
+            params,
+            self.table,
+            self.options,
+            reference,
+            point,
+            self._entropy_weight,
+            self._context_weight,
+            scale,
+            streams,
         )
         # Under Auto axes gradients would lose the fsdp axis of their parameters.
         new = jax.lax.with_sharding_constraint(new, self.params_sharding)

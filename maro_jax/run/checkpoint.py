@@ -52,8 +52,7 @@ class Checkpoints:
     def __init__(self, directory: str | Path, keep: int):
         """Opens `directory`, creating it; the newest `keep` steps are kept."""
         self._directory = Path(directory).resolve()
-        # Each tick of Orbax's own log would interrupt the progress lines.
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        _silence_orbax()
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True),
@@ -89,9 +88,7 @@ class Checkpoints:
         }
         saved = self._manager.save(
             step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(document)
-            ),
+            args=ocp.args.Composite(state=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(document)),
         )
         if not saved:
             raise ValueError(f"checkpoint {step} is not newer than those stored: {self.steps()}")
@@ -114,18 +111,12 @@ class Checkpoints:
         steps = self.steps()
         for step in reversed(steps):
             try:
-                leaves, document = self._read(step, wanted)
-            except (ConfigError, MemoryError, jax.errors.JaxRuntimeError):
-                raise  # no fault of the files
-            except Exception as error:  # whatever a damaged file makes Orbax raise
-                self._set_aside(step, str(error).strip() or type(error).__name__)
-                continue
-            wrong = _wrong_values(leaves, document["digests"])
-            if wrong:
-                self._set_aside(step, f"{wrong[0]} does not hold the values that were saved")
+                leaves, meta = _read(self._manager, step, wanted, whole=True)
+            except _Damaged as damage:
+                self._set_aside(step, str(damage))
                 continue
             state = jax.tree.unflatten(treedef, [leaves[name] for name in wanted])
-            return Restored(step, state, document["meta"])
+            return Restored(step, state, meta)
         if steps:
             raise ConfigError(
                 f"none of the checkpoints {steps} in {self._directory} can be read; choose "
@@ -154,29 +145,96 @@ class Checkpoints:
     ) -> None:
         self.close()
 
-    def _read(
-        self, step: int, wanted: Mapping[str, jax.ShapeDtypeStruct]
-    ) -> tuple[dict[str, jax.Array], dict[str, Any]]:
-        args = ocp.args.Composite(meta=ocp.args.JsonRestore())
-        document = self._manager.restore(step, args=args)["meta"]
-        if document["meta_digest"] != _text_digest(document["meta"]):
-            raise ValueError("its JSON document does not hold the values that were saved")
-        # Compared here, since Orbax may cut or pad an array to the shape asked for.
-        _check_same(step, document["arrays"], {n: _describe(leaf) for n, leaf in wanted.items()})
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(dict(wanted)))
-        return self._manager.restore(step, args=args)["state"], document
-
     def _set_aside(self, step: int, reason: str) -> None:
         folder = self._directory / str(step)
         aside = self._directory / f"{step}.bad-{time.strftime('%Y%m%d-%H%M%S')}"
         folder.rename(aside)
         self._manager.reload()
         print(
-            f"warning: checkpoint {step} is damaged ({reason.splitlines()[0][:200]}); it is now "
-            f"{aside}, and the one before it is tried",
+            f"warning: checkpoint {step} is damaged ({reason}); it is now {aside}, and the one before it is tried",
             file=sys.stderr,
             flush=True,
         )
+
+
+def read_newest(directory: str | Path, abstract_part: Any) -> Restored | None:
+    """Reads some arrays of the newest good step and changes nothing, even while another process goes on saving there.
+
+    Args:
+      directory: where `Checkpoints` saves.
+      abstract_part: a part of the state that was saved, as `Checkpoints.restore` takes the whole.
+
+    Returns:
+      The step with that part of its state, or None if nothing was ever saved.
+
+    Raises:
+      ConfigError: the arrays stored are not those asked for, or all steps are damaged.
+    """
+    directory = Path(directory).resolve()
+    if not directory.is_dir():
+        return None
+    _silence_orbax()
+    wanted = {name: _abstract(leaf) for name, leaf in _flatten(abstract_part).items()}
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    with ocp.CheckpointManager(directory, options=options, item_names=("state", "meta")) as manager:
+        steps = sorted(manager.all_steps())
+        for step in reversed(steps):
+            try:
+                leaves, meta = _read(manager, step, wanted, whole=False)
+            except _Damaged:
+                continue
+            state = jax.tree.unflatten(jax.tree.structure(abstract_part), [leaves[name] for name in wanted])
+            return Restored(step, state, meta)
+    if steps:
+        raise ConfigError(f"none of the checkpoints {steps} in {directory} can be read")
+    return None
+
+
+class _Damaged(Exception):
+    """A step's files do not hold what was saved; `str()` says why, in a line."""
+
+
+def _read(
+    manager: ocp.CheckpointManager, step: int, wanted: Mapping[str, jax.ShapeDtypeStruct], *, whole: bool
+) -> tuple[dict[str, jax.Array], dict[str, Any]]:
+    """Reads and verifies arrays and the JSON document of a step.
+
+    Args:
+      manager: of the folder.
+      step: which.
+      wanted: the arrays by name.
+      whole: whether these must be all that the step holds.
+
+    Raises:
+      ConfigError: the step holds other arrays.
+      _Damaged: it cannot be read, or other values than were saved.
+    """
+    try:
+        document = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        if document["meta_digest"] != _text_digest(document["meta"]):
+            raise ValueError("its JSON document does not hold the values that were saved")
+        stored = {name: text for name, text in document["arrays"].items() if whole or name in wanted}
+        # Compared here, since Orbax may cut or pad an array to the shape asked for.
+        _check_same(step, stored, {name: _describe(leaf) for name, leaf in wanted.items()})
+        item = dict(wanted)
+        how = ocp.args.StandardRestore(item) if whole else ocp.args.PyTreeRestore(
+            item, restore_args=ocp.checkpoint_utils.construct_restore_args(item), partial_restore=True
+        )  # fmt: skip
+        leaves = manager.restore(step, args=ocp.args.Composite(state=how))["state"]
+    except (ConfigError, MemoryError, jax.errors.JaxRuntimeError):
+        raise  # no fault of the files
+    except Exception as error:  # whatever a damaged file makes Orbax raise
+        reason = str(error).strip() or type(error).__name__
+        raise _Damaged(reason.splitlines()[0][:200]) from error
+    wrong = [name for name, value in digests(leaves).items() if document["digests"].get(name) != value]
+    if wrong:
+        raise _Damaged(f"{wrong[0]} does not hold the values that were saved")
+    return leaves, document["meta"]
+
+
+def _silence_orbax() -> None:
+    """Each tick of Orbax's own log would interrupt the progress lines."""
+    logging.getLogger("absl").setLevel(logging.ERROR)
 
 
 def digest(array: Any) -> jax.Array:
@@ -264,7 +322,3 @@ def _describe(array: jax.Array | jax.ShapeDtypeStruct) -> str:
 
 def _text_digest(meta: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
-
-
-def _wrong_values(leaves: Mapping[str, jax.Array], stored: Mapping[str, int]) -> list[str]:
-    return [name for name, value in digests(leaves).items() if stored.get(name) != value]

@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from maro_jax.run.fields import ConfigError, check, check_choice, nearest, setting
-from maro_jax.run.inputs import EXAMPLE_GAME, check_model, check_player, parse_games
+from maro_jax.run.inputs import EXAMPLE_GAME, check_model, check_output, check_player, is_run, parse_games
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides a training run; its run directory refuses any other."""
 
-    preset: str = setting(
-        "werewolf-tiny", "named set of defaults; the flags you give override it", group="run"
-    )
+    preset: str = setting("werewolf-tiny", "named set of defaults; the flags you give override it", group="run")
     run_dir: str = setting(
         "", "folder of the run; empty: runs/<preset>. It resumes if it exists", group="run",
         example="runs/my-run",
@@ -36,17 +34,14 @@ class TrainConfig:
 
     iterations: int = setting(16, "rounds of playing, then learning", group="self-play", low=0)
     episodes: int = setting(512, "episodes an iteration", group="self-play", low=1)
-    lanes: int = setting(
-        128, "episodes played side by side; at most --episodes", group="self-play", low=1
-    )
+    lanes: int = setting(128, "episodes played side by side; at most --episodes", group="self-play", low=1)
     capacity: int = setting(
         0, "tokens a seat can see and say after its role prefix; 0: the game's worst case",
         group="self-play", low=0, example="512",
     )  # fmt: skip
     overflow: str = setting(
         "refuse",
-        "if the worst case exceeds the capacity: refuse to start, or truncate such episodes "
-        "(untrained, counted)",
+        "if the worst case exceeds the capacity: refuse to start, or truncate such episodes (untrained, counted)",
         group="self-play",
         choices=("refuse", "truncate"),
     )
@@ -101,9 +96,7 @@ class TrainConfig:
     learning_rate_final: float = setting(
         0.1, "fraction of it left at the end of a linear decay", group="learning", low=0, high=1
     )
-    max_grad_norm: float = setting(
-        1.0, "gradients are clipped to this norm", group="learning", positive=True
-    )
+    max_grad_norm: float = setting(1.0, "gradients are clipped to this norm", group="learning", positive=True)
     entropy: float = setting(0.01, "weight of the entropy bonus", group="learning", low=0)
     max_bad_steps: int = setting(
         8, "stop (exit code 3) after so many steps in a row that are not finite",
@@ -114,15 +107,13 @@ class TrainConfig:
         6144, "scripted and random games to clone first; 0: none", group="warm start", low=0
     )
     warm_start_batch: int = setting(12, "games an optimizer step", group="warm start", low=1)
-    warm_start_learning_rate: float = setting(
-        1.5e-3, "Adam's step size", group="warm start", positive=True
-    )
+    warm_start_learning_rate: float = setting(1.5e-3, "Adam's step size", group="warm start", positive=True)
 
     eval_every: int = setting(
         4, "iterations between matches against the warm start; 0: none", group="evaluation", low=0
     )
-    eval_games: int = setting(512, "games of each such match", group="evaluation", low=2)
-    final_games: int = setting(2048, "games of each match at the end", group="evaluation", low=2)
+    eval_games: int = setting(512, "games of each such match", group="evaluation", low=4)
+    final_games: int = setting(2048, "games of each match at the end", group="evaluation", low=4)
     temperature: float = setting(
         1.0, "sampling temperature in matches (training samples at 1)", group="evaluation",
         positive=True,
@@ -134,9 +125,7 @@ class TrainConfig:
     )  # fmt: skip
     keep_checkpoints: int = setting(2, "newest checkpoints kept", group="checkpoints", low=1)
 
-    data: int = setting(
-        0, "mesh size of data parallelism; 0: all devices left", group="devices", low=0
-    )
+    data: int = setting(0, "mesh size of data parallelism; 0: all devices left", group="devices", low=0)
     fsdp: int = setting(1, "mesh size over which parameters are sharded", group="devices", low=1)
     tensor: int = setting(1, "mesh size of tensor parallelism", group="devices", low=1)
     cpu_devices: int = setting(
@@ -163,6 +152,10 @@ class TrainConfig:
                 "--balance=role_label needs a baseline to tell good from bad for a role: set --baseline=role or cell, "
                 "or --balance=none or role"
             )
+        if not self.iterations and not self.warm_start_games:
+            raise ConfigError(
+                "--iterations=0 with --warm_start_games=0 leaves nothing to do, for example --iterations=16"
+            )
         if self.lanes > self.episodes:
             raise ConfigError(
                 f"--lanes={self.lanes} exceeds --episodes={self.episodes}: a lane plays at least "
@@ -175,14 +168,14 @@ class TrainConfig:
                 f"{_round_up(self.episodes, self.minibatches)}"
             )
         if self.data:
-            self._check_divides(self.data * self.fsdp)
+            self._check_divides(self.data * self.fsdp * self.tensor)
         if self.cpu_devices:
             self.mesh_shape(self.cpu_devices)
 
     def mesh_shape(self, num_devices: int) -> tuple[int, int, int]:
         """Sizes of the axes `('data', 'fsdp', 'tensor')` on `num_devices` devices.
 
-        Episodes and lanes are split over `data` and `fsdp` together.
+        Lanes and episodes are split over all devices: while playing, each has a whole copy of the parameters.
 
         Raises:
           ConfigError: the sizes do not multiply to the devices, or do not divide the batch.
@@ -195,7 +188,7 @@ class TrainConfig:
                 f"fit {num_devices} devices: the sizes must multiply to their number, for example "
                 f"--data={num_devices} --fsdp=1 --tensor=1"
             )
-        self._check_divides(data * self.fsdp)
+        self._check_divides(num_devices)
         return data, self.fsdp, self.tensor
 
     def num_cpu_devices(self, num_cores: int | None = None) -> int:
@@ -211,7 +204,7 @@ class TrainConfig:
         cores = num_cores or available_cores()
         inner = self.fsdp * self.tensor
         common = math.gcd(self.lanes, self.episodes // self.minibatches)
-        fitting = [n for n in range(1, cores // inner + 1) if common % (n * self.fsdp) == 0]
+        fitting = [n for n in range(1, cores // inner + 1) if common % (n * inner) == 0]
         return max(fitting, default=1) * inner
 
     def resolved_run_dir(self) -> Path:
@@ -252,6 +245,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+SCRIPTED = ("heuristic", "random")
+
+
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
     """A match of a policy and another, or scripted players: common deals, sides swapped."""
@@ -267,24 +263,16 @@ class EvaluateConfig:
         group="players",
         example="heuristic",
     )
-    temperature: float = setting(
-        1.0, "sampling temperature of the policy", group="players", positive=True
-    )
-    opponent_temperature: float = setting(
-        1.0, "sampling temperature of the opponent", group="players", positive=True
-    )
+    temperature: float = setting(1.0, "sampling temperature of the policy", group="players", positive=True)
+    opponent_temperature: float = setting(1.0, "sampling temperature of the opponent", group="players", positive=True)
     games: str = setting(
         "", "the game, as name[:key=value,...]; empty: the run's", group="match",
         example=EXAMPLE_GAME,
     )  # fmt: skip
-    num_games: int = setting(
-        2048, "games; half of them with the sides swapped on the same deals", group="match", low=2
-    )
+    num_games: int = setting(2048, "games; half of them with the sides swapped on the same deals", group="match", low=4)
     seed: int = setting(0, "root of all randomness", group="match", low=0, high=2**31 - 1)
     lanes: int = setting(128, "games played side by side", group="match", low=1)
-    json: str = setting(
-        "", "also write the result to this file", group="match", example="match.json"
-    )
+    json: str = setting("", "also write the result to this file", group="match", example="match.json")
     cpu_devices: int = setting(
         0, "virtual devices on a CPU; 0: as many as cores, if the games divide by them",
         group="devices", low=0,
@@ -300,19 +288,40 @@ class EvaluateConfig:
         if self.games:
             parse_games(self.games)
         check_player("policy", self.policy, ())
-        check_player("opponent", self.opponent, ("warm_start", "heuristic", "random"))
+        check_player("opponent", self.opponent, ("warm_start", *SCRIPTED))
+        if self.opponent == "warm_start" and not is_run(self.policy):
+            raise ConfigError(
+                f"--opponent=warm_start is that of a run, and --policy={self.policy} is none; name another opponent, "
+                "for example --opponent=heuristic"
+            )
+        if self.opponent in SCRIPTED and self.opponent_temperature != 1:
+            raise ConfigError(
+                f"--opponent_temperature={self.opponent_temperature} means nothing to --opponent={self.opponent}, who "
+                "samples no tokens; leave it out"
+            )
+        if self.json:
+            check_output("json", self.json)
         if self.num_games % 2:
             raise ConfigError(
                 f"--num_games={self.num_games} is odd: each deal is played twice, sides swapped, "
                 f"for example --num_games={self.num_games + 1}"
             )
-        if self.cpu_devices and (
-            self.lanes % self.cpu_devices or self.num_games % self.cpu_devices
-        ):
+        if self.cpu_devices:
+            self.mesh_shape(self.cpu_devices)
+
+    def mesh_shape(self, num_devices: int) -> tuple[int, int, int]:
+        """Sizes of the axes `('data', 'fsdp', 'tensor')` on `num_devices` devices: lanes and games are split over all.
+
+        Raises:
+          ConfigError: lanes or games do not divide by the devices.
+        """
+        if self.lanes % num_devices or self.num_games % num_devices:
             raise ConfigError(
-                f"--lanes={self.lanes} and --num_games={self.num_games} do not both divide by "
-                f"--cpu_devices={self.cpu_devices}, for example --cpu_devices=1"
+                f"--lanes={self.lanes} and --num_games={self.num_games} do not both divide by {num_devices} devices, "
+                f"for example --lanes={_round_up(self.lanes, num_devices)} "
+                f"--num_games={_round_up(self.num_games, math.lcm(2, num_devices))}"
             )
+        return num_devices, 1, 1
 
     def num_cpu_devices(self, num_cores: int | None = None) -> int:
         """Virtual devices to use on a CPU: those asked for, else the most that fit and divide."""
@@ -327,9 +336,7 @@ class EvaluateConfig:
 class ReplayConfig:
     """A run's recorded games as one HTML file."""
 
-    run: str = setting(
-        "", "folder of the run", group="replay", positional=True, example="runs/werewolf-tiny"
-    )
+    run: str = setting("", "folder of the run", group="replay", positional=True, example="runs/werewolf-tiny")
     output: str = setting(
         "", "file to write; empty: replay.html in the run's folder", group="replay",
         example="replay.html",
@@ -344,19 +351,16 @@ class ReplayConfig:
         """
         check(self)
         if not self.run:
+            raise ConfigError("name the run to show, for example: python -m maro_jax.replay runs/werewolf-tiny")
+        if not is_run(self.run):
             raise ConfigError(
-                "name the run to show, for example: python -m maro_jax.replay runs/werewolf-tiny"
+                f"{self.run} is not the folder of a run; training makes one, for example runs/werewolf-tiny"
             )
-        if not (Path(self.run).expanduser() / "config.json").is_file():
-            raise ConfigError(
-                f"{self.run} is not a run folder (it has no config.json); training makes one, for "
-                "example runs/werewolf-tiny"
-            )
+        if self.output:
+            check_output("output", self.output)
 
 
-def make_config(
-    preset: str = "werewolf-tiny", overrides: Mapping[str, Any] | None = None
-) -> TrainConfig:
+def make_config(preset: str = "werewolf-tiny", overrides: Mapping[str, Any] | None = None) -> TrainConfig:
     """The preset's configuration with `overrides` on top, validated.
 
     Raises:

@@ -142,13 +142,8 @@ class Console:
         elapsed = self._clock() - self._start
         done = step - (self._first_step or 0)
         left = elapsed / done * (total - step) if done > 0 else 0.0
-        cells = "  ".join(
-            f"{format_value(value):>{self._widths[name]}}" for name, value in values.items()
-        )
-        self.line(
-            f"{f'{step}/{total}':<11}  {cells}  {format_duration(elapsed):>7}  "
-            f"{format_duration(left):>7}"
-        )
+        cells = "  ".join(f"{format_value(value):>{self._widths[name]}}" for name, value in values.items())
+        self.line(f"{f'{step}/{total}':<11}  {cells}  {format_duration(elapsed):>7}  {format_duration(left):>7}")
 
     def phase(self, name: str, total: int) -> Phase:
         """Starts the progress of a piece of work of `total` units."""

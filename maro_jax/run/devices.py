@@ -5,8 +5,15 @@ from __future__ import annotations
 import os
 import sys
 
+from maro_jax.run.fields import ConfigError
+
 _COUNT_FLAG = "--xla_force_host_platform_device_count"
 _MIN_WORKERS = 8
+# A machine that is busy, or a laptop that sleeps, must not be taken for a deadlock (XLA aborts after 40 s).
+_PATIENCE = (
+    "--xla_cpu_collective_call_terminate_timeout_seconds=86400",
+    "--xla_cpu_collective_call_warn_stuck_timeout_seconds=600",
+)
 
 
 def arrange_cpu_devices(count: int) -> None:
@@ -20,5 +27,23 @@ def arrange_cpu_devices(count: int) -> None:
         return
     flags = os.environ.get("XLA_FLAGS", "")
     if _COUNT_FLAG not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {_COUNT_FLAG}={count}".strip()
+        os.environ["XLA_FLAGS"] = " ".join([flags, f"{_COUNT_FLAG}={count}", *_PATIENCE]).strip()
     os.environ.setdefault("NPROC", str(max(_MIN_WORKERS, 4 * count)))
+
+
+def check_cpu_devices(asked: int) -> None:
+    """Starts JAX, and makes sure that it has the virtual devices that were asked for.
+
+    Args:
+      asked: the value of --cpu_devices; 0: any number.
+
+    Raises:
+      ConfigError: JAX had started, or XLA_FLAGS had been set, with another number of CPU devices.
+    """
+    import jax
+
+    if asked and jax.default_backend() == "cpu" and jax.device_count() != asked:
+        raise ConfigError(
+            f"--cpu_devices={asked} came too late, since JAX already has {jax.device_count()} CPU devices (it was "
+            f"imported before, or XLA_FLAGS says so); leave it out, or ask for --cpu_devices={jax.device_count()}"
+        )

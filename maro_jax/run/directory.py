@@ -3,6 +3,7 @@
 config.json     the configuration, versions, commit and devices it began with
 code.diff       uncommitted changes of the code it began with (absent if none)
 metrics.jsonl   one JSON object a line; every step at most once
+matches.json    results of the final matches played so far
 summary.json    written last: the run is finished
 checkpoints/    see checkpoint.py
 games/          recorded games for the replay
@@ -39,26 +40,25 @@ class RunDirectory:
 
     Attributes:
       path: absolute path.
-      is_new: whether this call created the run.
-      notes: differences of code or versions to the session that began the run, one sentence each.
+      is_new: whether it held no run yet when it was opened.
     """
 
-    def __init__(self, path: Path, is_new: bool, notes: list[str], lock: int):
+    def __init__(self, path: Path, config: dict[str, Any], recorded: dict[str, Any] | None, lock: int):
         self.path = path
-        self.is_new = is_new
-        self.notes = notes
+        self.is_new = recorded is None
+        self._config = config
+        self._recorded = recorded
         self._lock = lock
 
     @classmethod
-    def open(
-        cls, path: str | Path, config: Any, devices: Mapping[str, Any] | None = None
-    ) -> RunDirectory:
+    def open(cls, path: str | Path, config: Any) -> RunDirectory:
         """Creates the run's folder, or opens it if it holds a run of the same configuration.
+
+        Nothing is recorded in it before `record`, so that a configuration which turns out to be unusable leaves no run.
 
         Args:
           path: the folder.
           config: the configuration, a dataclass of plain values.
-          devices: plain facts about the devices, recorded as they are.
 
         Raises:
           ConfigError: the folder cannot be written, holds something else or a run of another
@@ -71,17 +71,29 @@ class RunDirectory:
             _refuse_foreign(folder)
         else:
             _refuse_other_config(folder, recorded, values)
-        lock = _lock(folder)
+        return cls(folder, values, recorded, _lock(folder))
+
+    def record(self, devices: Mapping[str, Any]) -> list[str]:
+        """Records how a new run begins; for one that goes on, compares.
+
+        Args:
+          devices: plain facts about the devices, recorded as they are.
+
+        Returns:
+          Differences of code, versions or devices to the session that began the run, one sentence each.
+
+        Raises:
+          ConfigError: the folder cannot be written.
+        """
+        environment = _environment(devices)
+        if self._recorded is not None:
+            return _changes(self._recorded, environment)
         try:
-            environment = _environment(devices or {})
-            if recorded is None:
-                _write_code_diff(folder / "code.diff")
-                write_json(folder / "config.json", {"config": values, **environment})
-                return cls(folder, True, [], lock)
-            return cls(folder, False, _changes(recorded, environment), lock)
+            _write_code_diff(self.path / "code.diff")
+            write_json(self.path / "config.json", {"config": self._config, **environment})
         except OSError as error:
-            os.close(lock)
-            raise _not_writable(folder, error) from None
+            raise _not_writable(self.path, error) from None
+        return []
 
     @property
     def checkpoints(self) -> Path:
@@ -101,6 +113,14 @@ class RunDirectory:
         """Writes `summary.json`, which marks the run as finished."""
         write_json(self.path / "summary.json", summary)
 
+    def matches(self) -> dict[str, Any]:
+        """Results of the final matches played so far."""
+        return _read_json(self.path / "matches.json") or {}
+
+    def write_matches(self, results: Mapping[str, Any]) -> None:
+        """Replaces `matches`, so that a run stopped between two of them need not play them again."""
+        write_json(self.path / "matches.json", results)
+
     def metrics(self, resumed_step: int = 0) -> Metrics:
         """Opens `metrics.jsonl`, without the rows newer than `resumed_step`."""
         return Metrics(self.path / "metrics.jsonl", resumed_step)
@@ -108,9 +128,7 @@ class RunDirectory:
     def write_games(self, name: str, games: Sequence[Mapping[str, Any]]) -> None:
         """Stores recorded games (the schema of `replay_html`) under `name`, replacing it."""
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name):
-            raise ValueError(
-                f"a name of recorded games holds letters, digits, _ and - only: {name!r}"
-            )
+            raise ValueError(f"a name of recorded games holds letters, digits, _ and - only: {name!r}")
         write_json(self.path / "games" / f"{name}.json", list(games))
 
     def read_games(self) -> list[dict[str, Any]]:
@@ -120,6 +138,16 @@ class RunDirectory:
     def close(self) -> None:
         """Gives the folder free for another process."""
         os.close(self._lock)
+
+
+def recorded_config(folder: str | Path) -> dict[str, Any] | None:
+    """The configuration of the run in a folder; None where there is no run (a model's folder, say).
+
+    Raises:
+      ConfigError: its config.json is damaged.
+    """
+    config = (_read_json(Path(folder) / "config.json") or {}).get("config")
+    return config if isinstance(config, dict) else None
 
 
 def read_games(folder: str | Path) -> list[dict[str, Any]]:
@@ -296,11 +324,18 @@ def _changes(recorded: Mapping[str, Any], environment: Mapping[str, Any]) -> lis
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     ]
-    if recorded.get("commit") != environment["commit"]:
+    if recorded.get("devices") != environment["devices"]:
         notes.append(
-            f"the run began at commit {recorded.get('commit')}, this is {environment['commit']}"
+            f"the run began on {_devices_text(recorded.get('devices') or {})}, this is "
+            f"{_devices_text(environment['devices'])}; numbers may differ in their last digits"
         )
+    if recorded.get("commit") != environment["commit"]:
+        notes.append(f"the run began at commit {recorded.get('commit')}, this is {environment['commit']}")
     return notes
+
+
+def _devices_text(devices: Mapping[str, Any]) -> str:
+    return " ".join(f"{name} {value}" for name, value in devices.items()) or "unknown devices"
 
 
 def _write_code_diff(path: Path) -> None:

@@ -65,9 +65,7 @@ def check_choice(name: str, value: str, allowed: Iterable[str], flag: str = "") 
     """Raises `ConfigError` unless `value` is among `allowed`; `flag` is how it is set."""
     names = list(allowed)
     if value not in names:
-        raise ConfigError(
-            f"{flag or '--' + name}={value} is not one of {', '.join(names)}{nearest(value, names)}"
-        )
+        raise ConfigError(f"{flag or '--' + name}={value} is not one of {', '.join(names)}{nearest(value, names)}")
 
 
 def _range_text(metadata: Any, kind: str) -> str:

@@ -101,9 +101,7 @@ def help_text(config_class: type[Config], preset: str | None = None) -> str:
         name = "RUN" if field.metadata["positional"] else f"--{field.name}={shown}"
         allowed = "|".join(field.metadata["choices"])
         text = field.metadata["help"] + (f" ({allowed})" if allowed else "")
-        wrapped = textwrap.wrap(
-            text, width=100, initial_indent=" " * 36, subsequent_indent=" " * 36
-        )
+        wrapped = textwrap.wrap(text, width=100, initial_indent=" " * 36, subsequent_indent=" " * 36)
         if len(name) < 34:
             wrapped[0] = f"  {name:<34}" + wrapped[0].lstrip()
         else:
@@ -153,16 +151,12 @@ def _parse(config_class: type[Config], arguments: list[str]) -> Config:
         rest = values(["maro", *arguments])[1:]
     except flags.UnrecognizedFlagError as error:
         name = error.flagname.lstrip("-")
-        raise ConfigError(
-            f"there is no flag --{name}{nearest(name, names, '--')}; --help lists them all"
-        ) from None
+        raise ConfigError(f"there is no flag --{name}{nearest(name, names, '--')}; --help lists them all") from None
     except flags.IllegalFlagValueError as error:
         raise ConfigError(_sentence(str(error))) from None
     except flags.Error as error:
         raise ConfigError(str(error).removeprefix("ERROR:: ")) from None
-    given: dict[str, Any] = {
-        name: values[name].value for name in names if values[name].value is not None
-    }
+    given: dict[str, Any] = {name: values[name].value for name in names if values[name].value is not None}
     positional = _positional(config_class)
     if len(rest) > len(positional):
         raise ConfigError(_unexpected(rest[len(positional)], names))
@@ -206,10 +200,7 @@ def _sentence(message: str) -> str:
     if reason.startswith("--"):
         return reason
     setting, _, _ = prefix.removeprefix("flag ").partition("=")
-    return (
-        f"{prefix.removeprefix('flag ')} is not allowed: it must be true or false, "
-        f"for example {setting}=true"
-    )
+    return f"{prefix.removeprefix('flag ')} is not allowed: it must be true or false, for example {setting}=true"
 
 
 def _positional(config_class: type) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from maro_jax.run.directory import recorded_config
 from maro_jax.run.fields import ConfigError, nearest
 
 GameParameters = dict[str, bool | int | float | str]
@@ -23,9 +25,7 @@ def parse_games(text: str) -> tuple[str, GameParameters]:
     name, _, rest = text.partition(":")
     example = f"for example --games={EXAMPLE_GAME}"
     if "," in name or ";" in text:
-        raise ConfigError(
-            f"--games={text} names several games; exactly one is trained on, {example}"
-        )
+        raise ConfigError(f"--games={text} names several games; exactly one is trained on, {example}")
     if not name or name != name.strip() or (":" in text and not rest) or ":" in rest:
         raise ConfigError(f"--games={text} is not of the form name:key=value,key=value, {example}")
     pairs: list[list[str]] = []
@@ -54,18 +54,14 @@ def check_model(model: str, flag: str = "--model") -> None:
     path = Path(model).expanduser()
     example = f"for example {flag}=tiny or {flag}=/models/Qwen2.5-0.5B-Instruct"
     if not path.exists():
-        raise ConfigError(
-            f"{flag}={model} does not exist; it must be 'tiny' or a folder, {example}"
-        )
+        raise ConfigError(f"{flag}={model} does not exist; it must be 'tiny' or a folder, {example}")
     if not path.is_dir():
         raise ConfigError(
             f"{flag}={model} is a file; it must be 'tiny' or a folder with config.json and "
             f"*.safetensors (pickled weights are never loaded), {example}"
         )
     if not any(path.glob("*.safetensors")):
-        pickles = sorted(
-            p.name for s in ("bin", "pt", "pth", "pkl", "ckpt") for p in path.glob(f"*.{s}")
-        )
+        pickles = sorted(p.name for s in ("bin", "pt", "pth", "pkl", "ckpt") for p in path.glob(f"*.{s}"))
         why = (
             f"holds only pickled weights ({pickles[0]}), which can run code and are never loaded; "
             "convert them to safetensors"
@@ -78,18 +74,48 @@ def check_model(model: str, flag: str = "--model") -> None:
 
 
 def check_player(name: str, value: str, words: tuple[str, ...]) -> None:
+    """Checks that `value` is one of `words`, `tiny`, the folder of a run with a checkpoint, or that of a model.
+
+    Raises:
+      ConfigError: it is none of these.
+    """
     if value in words or value == "tiny":
         return
     path = Path(value).expanduser()
-    if path.is_dir() and ((path / "checkpoints").is_dir() or any(path.glob("*.safetensors"))):
-        return
-    if path.exists():
+    if is_run(value):
+        if not any(step.name.isdigit() for step in (path / "checkpoints").glob("*")):
+            raise ConfigError(
+                f"--{name}={value} is a run without a checkpoint so far; train on with the command that began it, for "
+                f"example python -m maro_jax.train --run_dir={value}"
+            )
+    elif path.exists():
         check_model(value, f"--{name}")
-    allowed = ", ".join((*words, "tiny"))
-    raise ConfigError(
-        f"--{name}={value} is neither {allowed} nor a folder of a run or a model"
-        f"{nearest(value, (*words, 'tiny'))}, for example --{name}=runs/werewolf-tiny"
-    )
+    else:
+        allowed = ", ".join((*words, "tiny"))
+        raise ConfigError(
+            f"--{name}={value} is neither {allowed} nor a folder of a run or a model"
+            f"{nearest(value, (*words, 'tiny'))}, for example --{name}=runs/werewolf-tiny"
+        )
+
+
+def is_run(folder: str) -> bool:
+    """Whether training has begun in a folder; a model's folder has a config.json too, of another kind."""
+    return folder != "tiny" and recorded_config(Path(folder).expanduser()) is not None
+
+
+def check_output(name: str, value: str) -> None:
+    """Checks that a file can be written, before the work it is to hold is done.
+
+    Raises:
+      ConfigError: it is a folder, or lies in one that is missing or cannot be written.
+    """
+    path = Path(value).expanduser().resolve()
+    if path.is_dir():
+        raise ConfigError(f"--{name}={value} is a folder; name a file in it, for example --{name}={path / name}")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--{name}={value} lies in a folder that does not exist; make it, or name another file")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(f"--{name}={value} cannot be written: permission denied; name another file")
 
 
 def _literal(text: str) -> bool | int | float | str:

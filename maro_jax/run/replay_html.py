@@ -22,7 +22,32 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from maro_jax.run.directory import read_games
+from maro_jax.run.fields import ConfigError
+
+
+def write_replay(run: Path, output: Path, max_games: int = 0) -> Path:
+    """Writes a run's recorded games as a self-contained page.
+
+    Args:
+      run: folder of the run.
+      output: file to write.
+      max_games: newest games to show, 0 for all.
+
+    Returns:
+      The file's absolute path.
+
+    Raises:
+      ConfigError: if the run has no recorded games.
+    """
+    games = read_games(run)
+    if not games:
+        raise ConfigError(f"{run} holds no recorded games so far; train on with the command that began it")
+    output.write_text(render(games[-max_games:], f"maro-jax replay: {run.name}"), encoding="utf-8")
+    return output.resolve()
 
 
 def render(games: Sequence[Mapping[str, Any]], title: str) -> str:

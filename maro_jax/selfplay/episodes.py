@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from games.core import GameSpec
 
 LEARNER, OPPONENT, HEURISTIC, RANDOM = range(4)
+Array = Any  # a JAX array on the device, a NumPy array once fetched
 HOLDERS = ("learner", "opponent", "heuristic", "random")
 
 
@@ -24,9 +27,9 @@ class RolloutPlan:
       holders: int8[E, sides], who decides for the seats of each side.
     """
 
-    episode: jax.Array
-    deal: jax.Array
-    holders: jax.Array
+    episode: Array
+    deal: Array
+    holders: Array
 
 
 @jax.tree_util.register_dataclass
@@ -45,14 +48,14 @@ class Behaviours:
       end: int32[E, B], position after its last token.
     """
 
-    seat: jax.Array
-    role: jax.Array
-    phase: jax.Array
-    holder: jax.Array
-    legal: jax.Array
-    action: jax.Array
-    start: jax.Array
-    end: jax.Array
+    seat: Array
+    role: Array
+    phase: Array
+    holder: Array
+    legal: Array
+    action: Array
+    start: Array
+    end: Array
 
 
 @jax.tree_util.register_dataclass
@@ -78,21 +81,21 @@ class Episodes:
       event_step: int16[E, M], decisions made when the row was logged (for viewers).
     """
 
-    tokens: jax.Array
-    log_probs: jax.Array
-    node: jax.Array
-    decision: jax.Array
-    lengths: jax.Array
-    roles: jax.Array
-    outcome: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
-    overflowed: jax.Array
+    tokens: Array
+    log_probs: Array
+    node: Array
+    decision: Array
+    lengths: Array
+    roles: Array
+    outcome: Array
+    terminated: Array
+    truncated: Array
+    overflowed: Array
     behaviours: Behaviours
-    event_rows: jax.Array
-    event_audience: jax.Array
-    event_count: jax.Array
-    event_step: jax.Array
+    event_rows: Array
+    event_audience: Array
+    event_count: Array
+    event_step: Array
 
     @staticmethod
     def empty(spec: GameSpec, episodes: int, capacity: int) -> Episodes:

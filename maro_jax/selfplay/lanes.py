@@ -15,7 +15,17 @@ import jax.numpy as jnp
 
 from games.core import view_of_actor
 from games.players.scripted import random_legal
-from games.text.grammar import ACTION, GIVEN, SPEECH, SPEECH_TOKEN, THOUGHT, THOUGHT_TOKEN, TRIE, forced_run, live_children
+from games.text.grammar import (
+    ACTION,
+    GIVEN,
+    SPEECH,
+    SPEECH_TOKEN,
+    THOUGHT,
+    THOUGHT_TOKEN,
+    TRIE,
+    forced_run,
+    live_children,
+)
 from games.text.lexicon import render_delta
 from maro_jax.selfplay.episodes import HEURISTIC, RANDOM, Episodes, RolloutPlan
 from maro_jax.selfplay.streams import append, join, mark
@@ -213,9 +223,7 @@ def _refill(
     return select(fresh, clean, lanes), fresh, (next_episode + jnp.sum(fresh)).astype(jnp.int32)
 
 
-def _open_turns(
-    table: Table, lanes: LaneState, records: Episodes, opened: jax.Array
-) -> tuple[LaneState, Episodes]:
+def _open_turns(table: Table, lanes: LaneState, records: Episodes, opened: jax.Array) -> tuple[LaneState, Episodes]:
     """Renders what is new to the acting seat and what it is asked; forced tokens of its reply follow."""
     spec, game = table.spec, lanes.game
     legal = jax.vmap(table.game.legal_action_mask)(game)
@@ -278,9 +286,7 @@ def _scripted_replies(
         if table.grammar.budgets[:, section].any():
             lanes, records = _scripted_section(table, lanes, records, speaking, section, action)
     lanes, records = _scripted_label(table, lanes, records, speaking, action)
-    finished = dataclasses.replace(
-        lanes, mode=jnp.full_like(lanes.mode, REPLIED), action=action
-    )
+    finished = dataclasses.replace(lanes, mode=jnp.full_like(lanes.mode, REPLIED), action=action)
     return select(speaking, finished, lanes), records
 
 
@@ -353,7 +359,9 @@ def _scripted_label(
 
 def _span(lexicon: Any, span: jax.Array) -> tuple[jax.Array, jax.Array]:
     """int32[L, K], int32[L]: the tokens of lexicon spans, one a lane."""
-    width = max(1, int(lexicon.span_length[lexicon.scripted_speech].max()), int(lexicon.span_length[lexicon.section_next].max()))
+    width = max(
+        1, int(lexicon.span_length[lexicon.scripted_speech].max()), int(lexicon.span_length[lexicon.section_next].max())
+    )
     start, length = jnp.asarray(lexicon.span_start)[span], jnp.asarray(lexicon.span_length)[span]
     place = jnp.minimum(start[:, None] + jnp.arange(width), lexicon.pool.shape[0] - 1)
     return jnp.asarray(lexicon.pool)[place], length

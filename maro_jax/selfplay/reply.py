@@ -117,9 +117,7 @@ def _sample(
         token = jnp.where(in_action, jnp.take_along_axis(children, child[:, None], axis=1)[:, 0], free)
         log_prob = jnp.where(in_action, label_log_prob, free_log_prob)
 
-    node = jnp.where(
-        in_action, TRIE + rows.node, jnp.where(rows.section == SPEECH, SPEECH_TOKEN, THOUGHT_TOKEN)
-    )
+    node = jnp.where(in_action, TRIE + rows.node, jnp.where(rows.section == SPEECH, SPEECH_TOKEN, THOUGHT_TOKEN))
     at = rows.of_actor(rows.length)
     slot = jnp.where(sampling, rows.slot, records.tokens.shape[0])
     records = append(records, slot, seat, at, token[:, None], jnp.ones_like(at))

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from maro_jax.selfplay.episodes import Episodes
 
-
 APPEND_CHUNK = 32  # tokens of each run written together
 
 

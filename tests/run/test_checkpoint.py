@@ -7,7 +7,7 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from maro_jax.run.checkpoint import Checkpoints, digest
+from maro_jax.run.checkpoint import Checkpoints, digest, read_newest
 from maro_jax.run.fields import ConfigError
 
 
@@ -276,3 +276,41 @@ def test_arrays_that_would_lose_bits_are_refused(tmp_path):
         pytest.raises(ValueError, match="a is int64"),
     ):
         checkpoints.save(1, {"a": np.arange(3)}, {})
+
+
+def _files(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_a_reader_takes_a_part_in_any_layout_and_changes_nothing(tmp_path):
+    assert read_newest(tmp_path / "none", {"params": _state()["params"]}) is None
+    first, second, _ = _shardings()
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        assert read_newest(tmp_path, {"params": _state()["params"]}) is None
+        for step in (1, 2):
+            checkpoints.save(step, _state(step, sharding=first), {"step": step})
+        checkpoints.wait()
+        (tmp_path / "3.orbax-checkpoint-tmp").mkdir()  # as if this process were writing the next one
+        before = _files(tmp_path)
+        wanted = _state(sharding=second)["params"]
+        found = read_newest(tmp_path, {"params": wanted})
+        assert (found.step, found.meta) == (2, {"step": 2})
+        _assert_equal(found.state, {"params": _state(2)["params"]})
+        assert found.state["params"]["w"].sharding == second
+        with pytest.raises(ConfigError, match=r"params\.w is float32\[16,8\] there and float32\[16,9\]"):
+            read_newest(tmp_path, {"params": wanted | {"w": jnp.zeros((16, 9))}})
+        with pytest.raises(ConfigError, match="other is absent there"):
+            read_newest(tmp_path, {"other": wanted["w"]})
+        assert _files(tmp_path) == before
+
+
+@pytest.mark.parametrize("damage", [_flip_byte_in_array, _change_meta, _truncate, _remove_manifest, _empty])
+def test_a_reader_passes_over_a_damaged_step(tmp_path, damage):
+    folder = tmp_path / "checkpoints"
+    with Checkpoints(folder, keep=3) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, _incompressible(step) | {"rest": jnp.zeros(3)}, {"iteration": step})
+    damage(folder)
+    before = _files(folder)
+    assert read_newest(folder, _incompressible()).step == 1
+    assert _files(folder) == before

@@ -9,21 +9,23 @@ import numpy as np
 import pytest
 
 from maro_jax.run.config import make_config
-from maro_jax.run.directory import RunDirectory, read_games, write_json
+from maro_jax.run.directory import RunDirectory, read_games, recorded_config, write_json
 from maro_jax.run.fields import ConfigError
 
 
 def _contents(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def _begin(folder, config, devices=None):
+    run = RunDirectory.open(folder, config)
+    run.record(devices or {})
+    return run
 
 
 def test_new_run_records_what_is_needed_to_reproduce_it(tmp_path):
     config = make_config(overrides={"seed": 3})
-    run = RunDirectory.open(tmp_path / "a" / "run", config, {"kind": "cpu", "count": 8})
+    run = _begin(tmp_path / "a" / "run", config, {"kind": "cpu", "count": 8})
     assert run.is_new and run.path.is_absolute() and run.summary() is None
     recorded = json.loads((run.path / "config.json").read_text())
     assert recorded["config"] == dataclasses.asdict(config)
@@ -35,10 +37,10 @@ def test_new_run_records_what_is_needed_to_reproduce_it(tmp_path):
 
 def test_same_config_goes_on_and_another_is_refused_key_by_key(tmp_path):
     config = make_config()
-    RunDirectory.open(tmp_path, config).close()
+    _begin(tmp_path, config).close()
     free = {"save_every_minutes": 1.0, "keep_checkpoints": 9, "run_dir": str(tmp_path)}
     again = RunDirectory.open(tmp_path, dataclasses.replace(config, **free))
-    assert not again.is_new and again.notes == []
+    assert not again.is_new and again.record({}) == []
     again.close()
     before = _contents(tmp_path)
     other = dataclasses.replace(config, seed=1, utility="reinforce", keep_checkpoints=5)
@@ -50,15 +52,25 @@ def test_same_config_goes_on_and_another_is_refused_key_by_key(tmp_path):
     assert _contents(tmp_path) == before
 
 
-def test_other_versions_are_noted(tmp_path):
-    RunDirectory.open(tmp_path, make_config()).close()
+def test_nothing_is_recorded_before_it_is_known_to_be_usable(tmp_path):
+    RunDirectory.open(tmp_path, make_config(overrides={"seed": 1})).close()
+    assert recorded_config(tmp_path) is None
+    run = _begin(tmp_path, make_config())
+    assert run.is_new and recorded_config(tmp_path) == dataclasses.asdict(make_config())
+    run.close()
+
+
+def test_other_versions_and_devices_are_noted(tmp_path):
+    _begin(tmp_path, make_config(), {"kind": "cpu", "count": 8}).close()
     recorded = json.loads((tmp_path / "config.json").read_text())
     recorded["versions"]["jax"] = "0.1.0"
     recorded["commit"] = "abc"
     write_json(tmp_path / "config.json", recorded)
     run = RunDirectory.open(tmp_path, make_config())
-    assert any("began with jax 0.1.0" in note for note in run.notes)
-    assert any("began at commit abc" in note for note in run.notes)
+    notes = run.record({"kind": "cpu", "count": 2})
+    assert any("began with jax 0.1.0" in note for note in notes)
+    assert any("began at commit abc" in note for note in notes)
+    assert any("began on kind cpu count 8, this is kind cpu count 2" in note for note in notes)
     run.close()
 
 

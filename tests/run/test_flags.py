@@ -93,6 +93,8 @@ def test_help_exits_with_0_without_a_framework():
         (["--data=3"], "--lanes=128 does not divide by the 3 devices"),
         (["--cpu_devices=3"], "--lanes=128 does not divide by the 3 devices"),
         (["--cpu_devices=4", "--tensor=3"], "does not fit 4 devices"),
+        (["--data=1", "--tensor=3"], "--lanes=128 does not divide by the 3 devices"),
+        (["--iterations=0", "--warm_start_games=0"], "leaves nothing to do"),
         (["--", "stray"], "unexpected argument stray"),
         (["--flagfile=/no/such/file"], "/no/such/file"),
     ],
@@ -114,9 +116,7 @@ def test_refused_models_name_the_reason(tmp_path, capsys):
     ):
         if file:
             (tmp_path / file).write_bytes(b"")
-        with pytest.raises(
-            ConfigError, match=sentence.replace("(", r"\(").replace("*", r"\*")[:30]
-        ):
+        with pytest.raises(ConfigError, match=sentence.replace("(", r"\(").replace("*", r"\*")[:30]):
             make_config(overrides={"model": str(tmp_path)})
     with pytest.raises(ConfigError, match="is a file"):
         make_config(overrides={"model": str(tmp_path / "pytorch_model.bin")})
@@ -174,23 +174,53 @@ def test_mesh_and_cpu_devices():
         assert sharded.mesh_shape(sharded.num_cpu_devices(num_cores=cores))[1:] == (2, 2)
 
 
-def test_evaluate_accepts_runs_models_and_words(tmp_path):
-    (tmp_path / "checkpoints").mkdir()
-    run = f"--policy={tmp_path}"
-    assert from_args(EvaluateConfig, [run, "--opponent=random"]).opponent == "random"
-    for arguments in ([run, "--opponent=heuristc"], [run, "--num_games=3"], ["--policy=/nope"]):
-        with pytest.raises(SystemExit) as stop:
-            from_args(EvaluateConfig, arguments)
-        assert stop.value.code == 2
+def _make_run(folder, checkpoint):
+    (folder / "checkpoints" / checkpoint).mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"config": {}}))
+    return str(folder)
+
+
+def _refusal(capsys, config_class, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        from_args(config_class, arguments)
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_evaluate_takes_runs_models_and_words(tmp_path, capsys):
+    run = _make_run(tmp_path / "run", checkpoint="3")
+    policy = f"--policy={run}"
+    assert from_args(EvaluateConfig, [policy, "--opponent=random"]).opponent == "random"
+    assert from_args(EvaluateConfig, [policy, f"--opponent={run}"]).opponent == run
+    assert from_args(EvaluateConfig, [policy]).opponent == "warm_start"
+    assert from_args(EvaluateConfig, ["--policy=tiny", "--opponent=tiny"]).policy == "tiny"
+    young = _make_run(tmp_path / "young", checkpoint="3.orbax-checkpoint-tmp")
+    for arguments, sentence in (
+        ([policy, "--opponent=heuristc"], "did you mean heuristic?"),
+        (["--policy=/nope"], "neither tiny nor a folder"),
+        ([f"--policy={young}"], "is a run without a checkpoint so far"),
+        ([f"--policy={tmp_path}", "--opponent=random"], "holds no *.safetensors"),
+        (["--policy=tiny"], "--opponent=warm_start is that of a run"),
+        ([policy, "--num_games=5"], "for example --num_games=6"),
+        ([policy, "--cpu_devices=3"], "for example --lanes=129 --num_games=2052"),
+        ([policy, "--opponent=random", "--opponent_temperature=0.5"], "means nothing to --opponent=random"),
+        ([policy, f"--json={tmp_path}"], "is a folder; name a file in it"),
+        ([policy, f"--json={tmp_path}/no/match.json"], "a folder that does not exist"),
+    ):
+        assert sentence in _refusal(capsys, EvaluateConfig, *arguments)
 
 
 def test_replay_takes_one_run(tmp_path, capsys):
-    (tmp_path / "config.json").write_text(json.dumps({}))
-    assert from_args(ReplayConfig, [str(tmp_path), "--max_games=3"]).max_games == 3
-    for arguments in ([str(tmp_path), "again"], [str(tmp_path / "no")]):
-        with pytest.raises(SystemExit) as stop:
-            from_args(ReplayConfig, arguments)
-        assert stop.value.code == 2
+    run = _make_run(tmp_path / "run", checkpoint="3")
+    assert from_args(ReplayConfig, [run, "--max_games=3"]).max_games == 3
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
+    for arguments, sentence in (
+        ([run, "again"], "unexpected argument again"),
+        ([str(tmp_path / "no")], "not the folder of a run"),
+        ([str(tmp_path)], "not the folder of a run"),
+        ([run, f"--output={tmp_path}/no/replay.html"], "a folder that does not exist"),
+    ):
+        assert sentence in _refusal(capsys, ReplayConfig, *arguments)
 
 
 def test_run_cli_passes_the_exit_code_and_refuses_like_a_flag(capsys):

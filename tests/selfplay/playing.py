@@ -76,7 +76,7 @@ def world(name: str) -> World:
 
 def decided(params: Any) -> Any:
     """Parameters whose choices are far from uniform, so that a wrong mask or position shows."""
-    return params | {"embedding": params["embedding"] * 6.0}
+    return params | {"embedding": params["embedding"] * 3.0}
 
 
 def mesh_of(data: int = 1, fsdp: int = 1, tensor: int = 1) -> Mesh:
@@ -141,9 +141,7 @@ def program(name: str, layout: str, *, models: int, scripted: bool, capacity: in
         scripted=scripted,
     )
     quick = jax.jit(rollout, compiler_options=QUICKLY)
-    traced = quick.trace(
-        stacked(place.params[:models]), jnp.ones(models), jax.random.key(0), plan_of(all_learners())
-    )
+    traced = quick.trace(stacked(place.params[:models]), jnp.ones(models), jax.random.key(0), plan_of(all_learners()))
     return Program(models, traced, traced.lower().compile())
 
 

@@ -289,7 +289,7 @@ def test_a_seat_lives_the_same_life_whatever_is_secret(variant: int):
     wolves = 2 if place.spec.num_seats >= 7 else 1
     deck = np.array([WOLF] * wolves + [SEER, DOCTOR] + [VILLAGER] * (place.spec.num_seats - wolves - 2), np.int8)
     other_roles, other_nights, roles_seen, turns = 0, 0, set(), 0
-    for number in range(40):
+    for number in range(24):
         seat, key, roles = number % place.spec.num_seats, jax.random.key(number), chance.permutation(deck)
         first = live(place, key, roles, seat, agreeing_wolves(chance))
         quiet = {target for kind, actor, target, _ in first.last.log.rows.tolist() if kind == KIND["protect"]}
@@ -305,9 +305,9 @@ def test_a_seat_lives_the_same_life_whatever_is_secret(variant: int):
         other_roles += not np.array_equal(roles, secret)
         other_nights += first.secrets != second.secrets
     assert roles_seen == {WOLF, SEER, DOCTOR, VILLAGER}
-    assert turns > 100
-    assert other_roles > 25
-    assert other_nights > 25
+    assert turns > 60
+    assert other_roles > 14
+    assert other_nights > 14
 
 
 # The real rollout.
@@ -326,7 +326,8 @@ def test_what_a_seat_cannot_tell_apart_has_the_same_tokens_in_the_rollout():
         deal=jnp.arange(episodes),
         holders=jnp.full((episodes, len(table.spec.sides)), RANDOM, jnp.int8),
     )
-    played, _ = jax.device_get(rollout({}, jnp.zeros((0,)), jax.random.key(3), plan))
+    inputs = ({}, jnp.zeros((0,)), jax.random.key(3), plan)
+    played, _ = jax.device_get(jax.jit(rollout).lower(*inputs).compile(compiler_options=QUICKLY)(*inputs))
     assert not played.overflowed.any()
     acts = played.behaviours
     # By all that a seat may know when it is asked: what it was asked with, and which secret worlds that befell.

@@ -141,7 +141,6 @@ def test_every_turn_is_rendered_as_on_the_host(variant: int, family: str):
 @pytest.mark.parametrize(
     "parameters",
     [
-        {"num_seats": 5, "max_days": 3},
         {"num_seats": 5, "max_days": 2, "speech_rounds": 2, "speech_tokens": 3, "thought_tokens": 2},
         {"num_seats": 7, "max_days": 2, "reveal_roles": False},
         {"num_seats": 5, "max_days": 3, "reveal_roles": False, "speech_acts": False},

@@ -1,0 +1,136 @@
+"""What the tests of the commands share: small runs, their contents, and commands as a shell would start them."""
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from maro_jax.league.trainer import Trainer
+from maro_jax.run.config import TrainConfig, make_config
+from maro_jax.run.directory import Metrics
+from maro_jax.train import Stopped, train
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Two warm-start and two self-play iterations of every kind of step.
+SMALL: dict[str, Any] = {
+    "games": "werewolf-v0:num_seats=5,max_days=2",
+    "iterations": 2,
+    "episodes": 16,
+    "lanes": 8,
+    "minibatches": 2,
+    "warm_start_games": 32,
+    "warm_start_batch": 8,
+    "eval_every": 2,
+    "eval_games": 16,
+    "final_games": 16,
+}
+ITERATIONS = 4
+
+# A wrong flag must be answered without any of these.
+HEAVY = ("jax", "flax", "optax", "orbax", "transformers", "numpy")
+_LIGHT = f"""
+import runpy, sys
+try:
+    runpy.run_module(sys.argv.pop(1), run_name="__main__")
+finally:
+    print("heavy:", [name for name in {HEAVY} if name in sys.modules])
+"""
+
+
+@contextlib.contextmanager
+def compiled_programs_kept(folder: Path) -> Iterator[None]:
+    """Keeps compiled programs on disk, for this process and those it starts: runs of one shape compile once."""
+    settings = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    environment = {name.upper(): str(value) for name, value in settings.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            jax.config.update(name, value)
+            patch.setenv(name.upper(), environment[name.upper()])
+        compilation_cache.reset_cache()
+        yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def small_config(run_dir: Path, **changes: Any) -> TrainConfig:
+    """A run of seconds, once its programs are compiled."""
+    return make_config("werewolf-smoke", SMALL | {"run_dir": str(run_dir)} | changes)
+
+
+def train_quietly(config: TrainConfig) -> tuple[dict[str, Any], list[str]]:
+    """Trains to the end; returns the summary and the lines printed."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        summary = train(config)
+    return summary, printed.getvalue().splitlines()
+
+
+def train_until(config: TrainConfig, iteration: int) -> None:
+    """Trains until Ctrl-C comes in the middle of the iteration of this number."""
+    untouched = Trainer.iterate
+
+    def interrupted(self: Trainer, state: Any, number: int) -> Any:
+        if number == iteration:
+            signal.raise_signal(signal.SIGINT)
+        return untouched(self, state, number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "iterate", interrupted)
+        with pytest.raises(Stopped, match="SIGINT"):
+            train_quietly(config)
+
+
+def checkpoint(run_dir: Path, step: int) -> dict[str, jax.Array]:
+    """All arrays of a run's checkpoint, read by Orbax alone."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(run_dir / "checkpoints" / str(step) / "state")
+
+
+def metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """A run's metrics without what a clock measured."""
+    rows = Metrics(run_dir / "metrics.jsonl", resumed_step=ITERATIONS).rows()
+    return [{name: value for name, value in row.items() if "second" not in name} for row in rows]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file in a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    """`python -m module arguments`."""
+    return [sys.executable, "-m", module, *arguments]
+
+
+def flags_of(config: TrainConfig) -> list[str]:
+    """The command line that asks for a small run."""
+    names = ["preset", "run_dir", *SMALL]
+    return [f"--{name}={getattr(config, name)}" for name in names]
+
+
+def run_lightly(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end; the last line it prints names the frameworks that it has imported."""
+    return subprocess.run(
+        [sys.executable, "-c", _LIGHT, module, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
