@@ -51,6 +51,8 @@ def parse(game: str, parameter: str, value: Any, default: Any) -> Any:
             raise GameError(f"{game}: {parameter} is true or false, not {value!r}")
         return str(value).lower() == "true"
     try:
-        return int(value) if isinstance(value, str) else operator.index(None if isinstance(value, bool) else value)
+        if not isinstance(value, bool):
+            return int(value) if isinstance(value, str) else operator.index(value)
     except (TypeError, ValueError):
-        raise GameError(f"{game}: {parameter} is a whole number, for example {default}, not {value!r}") from None
+        pass
+    raise GameError(f"{game}: {parameter} is a whole number, for example {default}, not {value!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import jax
@@ -151,7 +151,7 @@ def _name(seat: int) -> str:
     return f"Player {seat + 1}"
 
 
-def _list(seats: Sequence[int]) -> str:
+def _list(seats: Iterable[int]) -> str:
     return " and ".join(_name(seat) for seat in seats)
 
 

@@ -1,6 +1,7 @@
 """What the tests of the commands share: small runs, their contents, and commands as a shell would start them."""
 
 import contextlib
+import dataclasses
 import io
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
@@ -102,6 +104,14 @@ def checkpoint(run_dir: Path, step: int) -> dict[str, jax.Array]:
         return checkpointer.restore(run_dir / "checkpoints" / str(step) / "state")
 
 
+def assert_equal(left: dict[str, jax.Array], right: dict[str, jax.Array]) -> None:
+    """Asserts that two checkpoints hold the same arrays, bit for bit."""
+    assert left.keys() == right.keys() and "learner.params.embedding" in left
+    for name in left:
+        assert left[name].dtype == right[name].dtype
+        np.testing.assert_array_equal(np.asarray(left[name]), np.asarray(right[name]), err_msg=name)
+
+
 def metrics(run_dir: Path) -> list[dict[str, Any]]:
     """A run's metrics without what a clock measured."""
     rows = Metrics(run_dir / "metrics.jsonl", resumed_step=ITERATIONS).rows()
@@ -113,15 +123,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def command(module: str, *arguments: str) -> list[str]:
-    """`python -m module arguments`."""
-    return [sys.executable, "-m", module, *arguments]
-
-
 def flags_of(config: TrainConfig) -> list[str]:
-    """The command line that asks for a small run."""
-    names = ["preset", "run_dir", *SMALL]
-    return [f"--{name}={getattr(config, name)}" for name in names]
+    """The command line that asks for a configuration."""
+    return [f"--{name}={value}" for name, value in dataclasses.asdict(config).items()]
 
 
 def run_lightly(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -2,34 +2,51 @@
 
 import json
 import math
-import os
 import re
 import signal
 import subprocess
-import time
+import sys
 
+import jax
 import numpy as np
 import pytest
-from transformers import Qwen2ForCausalLM
 
 from maro_jax.league import match, session
 from maro_jax.run import exit_codes
 from maro_jax.run.config import TrainConfig
 from maro_jax.run.directory import RunDirectory, read_games
 from maro_jax.run.flags import run_cli
-from maro_jax.train import NotFinite, Stopped, _main, train
-from tests import entry_points
-from tests.entry_points import ITERATIONS, checkpoint, contents, metrics, small_config, train_quietly, train_until
+from maro_jax.train import Stopped, _main, train
+from tests.entry_points import (
+    ITERATIONS,
+    ROOT,
+    assert_equal,
+    checkpoint,
+    contents,
+    flags_of,
+    metrics,
+    run_lightly,
+    small_config,
+    train_quietly,
+    train_until,
+)
 from tests.policy.hf_fixture import make_qwen2_folder
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
 
 
-def _assert_equal(left, right):
-    assert left.keys() == right.keys() and len(left) > 100
-    for name in left:
-        assert left[name].dtype == right[name].dtype
-        np.testing.assert_array_equal(np.asarray(left[name]), np.asarray(right[name]), err_msg=name)
+@pytest.fixture
+def quick_compilation():
+    """For programs that are run a few times only."""
+    with jax.disable_most_optimizations(True):
+        yield
+
+
+def _command(capsys, *arguments):
+    """Runs the training command in this process; returns its exit code and what it said on stderr."""
+    with pytest.raises(SystemExit) as stop:
+        run_cli(TrainConfig, _main, arguments)
+    return stop.value.code, capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------- to the end
@@ -57,7 +74,7 @@ def test_a_run_leaves_its_summary_metrics_games_and_replay(finished_run):
     games = read_games(folder)
     assert {game["iteration"] for game in games} == {1, 2, 3, 4}
     page = (folder / "replay.html").read_text()
-    embedded = json.loads(re.search(r'<script[^>]*application/json[^>]*>(.*?)</script>', page, re.DOTALL)[1])
+    embedded = json.loads(re.search(r"<script[^>]*application/json[^>]*>(.*?)</script>", page, re.DOTALL)[1])
     assert embedded["games"] == games
 
     assert lines[-1] == str(folder.resolve())
@@ -72,14 +89,9 @@ def test_a_finished_run_prints_its_table_again_and_plays_nothing(finished_run, m
     monkeypatch.setattr(session, "open_session", None)
     summary = train(small_config(folder))
     assert summary == json.loads((folder / "summary.json").read_text())
-    # The clock's numbers too, since they are those of the summary.
-    assert capsys.readouterr().out.splitlines() == lines[-len(summary_lines(lines)):]
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == lines[-len(printed) :] and any("warm start against heuristic" in line for line in printed)
     assert contents(folder) == before
-
-
-def summary_lines(lines):
-    """The lines from the blank one before the table on."""
-    return lines[max(index for index, line in enumerate(lines) if line.startswith("match ")) - 1 :]
 
 
 # ---------------------------------------------------------------------- interrupted and resumed
@@ -95,7 +107,7 @@ def test_a_run_interrupted_anywhere_ends_where_the_straight_one_does(finished_ru
     assert [row["step"] for row in metrics(folder)] == [1, 2, 3]
     train_until(config, 3)
     assert not (folder / "summary.json").exists()
-    _assert_equal(checkpoint(folder, ITERATIONS), checkpoint(straight, ITERATIONS))
+    assert_equal(checkpoint(folder, ITERATIONS), checkpoint(straight, ITERATIONS))
 
     # In the middle of the final matches: those played are not played again.
     played = []
@@ -116,7 +128,7 @@ def test_a_run_interrupted_anywhere_ends_where_the_straight_one_does(finished_ru
     # The matches before and after training share their deals; the others are apart.
     assert played[1] == played[2] and played[3] == played[4] and len(set(played)) == 3
 
-    _assert_equal(checkpoint(folder, ITERATIONS), checkpoint(straight, ITERATIONS))
+    assert_equal(checkpoint(folder, ITERATIONS), checkpoint(straight, ITERATIONS))
     assert metrics(folder) == metrics(straight)
     assert read_games(folder) == read_games(straight)
     expected = json.loads((straight / "summary.json").read_text())
@@ -135,51 +147,128 @@ def test_another_seed_ends_elsewhere(finished_run, tmp_path):
 
 
 def test_too_many_steps_that_are_not_finite_end_with_3(tmp_path, capsys):
-    config = small_config(tmp_path, warm_start_games=0, learning_rate=1e38, learning_rate_final=1.0, max_bad_steps=1)
-    with pytest.raises(SystemExit) as stop:
-        run_cli(TrainConfig, _main, [*entry_points.flags_of(config), "--warm_start_games=0", "--learning_rate=1e38",
-                                     "--learning_rate_final=1", "--max_bad_steps=1"])  # fmt: skip
-    assert stop.value.code == exit_codes.NOT_FINITE == 3
-    printed = capsys.readouterr()
-    assert "not finite" in printed.err and str(tmp_path) in printed.err
+    config = small_config(tmp_path, warm_start_games=0, learning_rate=1e38, max_bad_steps=1)
+    code, errors = _command(capsys, *flags_of(config))
+    assert code == exit_codes.NOT_FINITE == 3
+    assert "not finite" in errors and str(tmp_path) in errors
     assert not (tmp_path / "summary.json").exists()
-    with pytest.raises(NotFinite):
-        train(config)
-
-
-def _start(config, until):
-    """The training command as a process of its own; returns it once it has printed a line that starts with `until`."""
-    process = subprocess.Popen(
-        entry_points.command("maro_jax.train", *entry_points.flags_of(config)),
-        cwd=entry_points.ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    for line in process.stdout:
-        if line.startswith(until):
-            return process
-    pytest.fail(f"the command ended early: {process.communicate()[1]}")
 
 
 @pytest.mark.parametrize(
     ("number", "until"),
-    [(signal.SIGTERM, "1/4"), pytest.param(signal.SIGINT, "maro-jax", marks=pytest.mark.slow)],
+    [(signal.SIGTERM, "3/4"), pytest.param(signal.SIGINT, "maro-jax", marks=pytest.mark.slow)],
 )
 def test_a_signal_saves_and_ends_with_75_and_the_same_command_goes_on(finished_run, tmp_path, number, until):
     straight, _ = finished_run
-    config = small_config(tmp_path / "run")
-    process = _start(config, until)
-    process.send_signal(number)
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "maro_jax.train", *flags_of(small_config(folder))]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith(until):
+            process.send_signal(number)
+            break
     _, errors = process.communicate(timeout=300)
     assert process.returncode == exit_codes.PREEMPTED == 75, errors
     assert f"{number.name}: saved; the same command goes on from here" in errors and "Traceback" not in errors
-    (step,) = os.listdir(tmp_path / "run" / "checkpoints")
-    assert 1 <= int(step) < ITERATIONS
-    _assert_equal(checkpoint(tmp_path / "run", int(step)), checkpoint(tmp_path / "run", int(step)))
-    process = _start(config, "maro-jax")
-    output, errors = process.communicate(timeout=300)
-    assert process.returncode == exit_codes.DONE, errors
-    assert f"resumed after iteration {step}" in output
-    assert output.splitlines()[-1] == config.run_dir
-    _assert_equal(checkpoint(tmp_path / "run", ITERATIONS), checkpoint(straight, ITERATIONS))
+    (step,) = (folder / "checkpoints").iterdir()
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert result.returncode == exit_codes.DONE, result.stderr
+    assert f"resumed after iteration {step.name}\n" in result.stdout or step.name == "0"
+    assert result.stdout.splitlines()[-1] == str(folder)
+    assert_equal(checkpoint(folder, ITERATIONS), checkpoint(straight, ITERATIONS))
+
+
+# ---------------------------------------------------------------------- refused
+
+
+@pytest.mark.parametrize("module", ["maro_jax.train", "maro_jax.evaluate"])
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        ("--lerning_rate=3", "there is no flag --lerning_rate"),
+        ("learning_rate=3", "unexpected argument learning_rate=3"),
+        ("--seed=many", "--seed=many is not allowed: it must be an integer from 0 to 2.14748e+09"),
+    ],
+)
+def test_a_wrong_flag_is_answered_without_loading_a_framework(module, argument, sentence):
+    result = run_lightly(module, argument)
+    assert (result.returncode, result.stdout) == (2, "heavy: []\n")
+    assert sentence in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def _pickled_model(folder):
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "qwen2"}')
+    (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("flag", "sentence"),
+    [
+        ("--preset=werewolf-big", "--preset=werewolf-big is not one of werewolf-tiny, werewolf-smoke"),
+        ("--games=werwolf-v0", "There is no game 'werwolf-v0'; there are: werewolf-v0; did you mean werewolf-v0?"),
+        ("--games=werewolf-v0:seats=6", "werewolf-v0 has no parameter 'seats'; it has: num_seats"),
+        ("--games=werewolf-v0:num_seats=4", "num_seats"),
+        ("--capacity=50", "--capacity is 50; allow"),
+        ("--model=/no/such/folder", "--model=/no/such/folder does not exist"),
+        ("--model={pickled}", "holds only pickled weights (pytorch_model.bin)"),
+        ("--lanes=12", "--lanes=12 does not divide by the 8 devices that share a batch, for example --lanes=16"),
+        ("--episodes=36", "--episodes=36 in --minibatches=2 does not divide by the 8 devices"),
+        ("--fsdp=3", "--data=0 --fsdp=3 --tensor=1 does not fit 8 devices"),
+        ("--tensor=8", "8 devices, which does not divide"),
+        ("--cpu_devices=4", "--cpu_devices=4 came too late, since JAX already has 8 CPU devices"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_a_sentence_and_leaves_no_run(tmp_path, capsys, flag, sentence):
+    folder = tmp_path / "run"
+    flag = flag.format(pickled=_pickled_model(tmp_path / "model"))
+    code, errors = _command(capsys, "--preset=werewolf-smoke", f"--run_dir={folder}", flag)
+    assert code == exit_codes.USAGE == 2
+    assert sentence in errors and len(errors.splitlines()) == 1
+    # The folder may stand, with its lock; a run of the right configuration can begin in it.
+    assert contents(tmp_path).keys() - {"run/.lock"} == {"model/config.json", "model/pytorch_model.bin"}
+    RunDirectory.open(folder, small_config(folder)).close()
+
+
+def test_a_run_of_another_configuration_is_refused_and_left_as_it_is(finished_run, capsys):
+    folder, _ = finished_run
+    before = contents(folder)
+    code, errors = _command(capsys, *flags_of(small_config(folder, episodes=32)))
+    assert code == exit_codes.USAGE
+    assert "episodes is 16 there and 32 here" in errors and len(errors.splitlines()) == 1
+    assert contents(folder) == before
+
+
+# ---------------------------------------------------------------------- a real model folder
+
+
+@pytest.mark.parametrize(
+    "games",
+    [
+        "werewolf-v0:num_seats=5,max_days=1",
+        pytest.param(
+            "werewolf-v0:num_seats=5,max_days=1,speech_tokens=4,thought_tokens=3",
+            marks=pytest.mark.slow,
+            id="free text",
+        ),
+    ],
+)
+def test_an_ordinary_model_folder_is_trained(tmp_path, games, quick_compilation):
+    model = tmp_path / "model"
+    make_qwen2_folder(model, vocab_padding=7)
+    before = contents(model)
+    folder = tmp_path / "run"
+    config = small_config(folder, model=str(model), games=games, iterations=1, warm_start_games=16, eval_every=1)
+    summary, lines = train_quietly(config)
+    assert 0 <= summary["win_rate"] <= 1 and lines[-1] == str(folder)
+    stored = checkpoint(folder, 2)
+    assert stored["learner.params.embedding"].shape[1] == 32
+    assert np.any(np.asarray(stored["learner.params.embedding"]) != np.asarray(stored["opponent.embedding"]))
+    behaviours = [item for game in read_games(folder) for item in game["items"] if item["type"] == "behaviour"]
+    assert {item["action"] for item in behaviours} >= {"pass", "Player 1", "accuse Player 2"}
+    sampled = [item for item in behaviours if item["holder"] == "learner"]
+    assert sampled and all(item["action"] in item["legal"] for item in sampled)
+    assert any(item["thought"] for item in sampled) == ("thought" in games)
+    assert any(item["speech"] for item in sampled) == ("speech" in games)
+    assert contents(model) == before

@@ -142,3 +142,15 @@ def forced_run(grammar: Grammar, node: jax.Array | int, legal: jax.Array) -> tup
     label = jnp.argmax(live)
     ahead = jnp.take(tokens[label], depth + place, mode="clip")
     return jnp.where(place < count, ahead, 0), count, jnp.asarray(grammar.label_nodes)[label, depth + count]
+
+
+def longest_forced_run(grammar: Grammar) -> int:
+    """Most tokens that follow a sampled one without a choice, whatever is legal, in the middle of a label."""
+    branches = (grammar.child_nodes >= 0).sum(axis=1)
+    longest = 0
+    for path in grammar.label_nodes:
+        run = 0
+        for node in path[1:]:  # a run that ends its label needs no model step and is not counted
+            longest = max(longest, run if branches[node] > 1 else 0)
+            run = run + 1 if branches[node] == 1 else 0
+    return longest

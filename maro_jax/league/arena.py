@@ -75,7 +75,7 @@ class Arena:
           seed: root of all that is random.
         """
         self.table, self.mesh, self.episodes = table, mesh, episodes
-        self.sizes = RolloutSizes.fit(table.spec, lanes // mesh.size, capacity)
+        self.sizes = RolloutSizes.fit(table, lanes // mesh.size, capacity)
         self.root = jax.random.key(seed)
         self.tally = Tally()
         self._shared = NamedSharding(mesh, PartitionSpec())

@@ -104,10 +104,10 @@ class TrainConfig:
     )  # fmt: skip
 
     warm_start_games: int = setting(
-        6144, "scripted and random games to clone first; 0: none", group="warm start", low=0
+        18432, "scripted games to clone first; 0: none", group="warm start", low=0
     )
     warm_start_batch: int = setting(12, "games an optimizer step", group="warm start", low=1)
-    warm_start_learning_rate: float = setting(1.5e-3, "Adam's step size", group="warm start", positive=True)
+    warm_start_learning_rate: float = setting(3e-3, "Adam's step size", group="warm start", positive=True)
 
     eval_every: int = setting(
         4, "iterations between matches against the warm start; 0: none", group="evaluation", low=0

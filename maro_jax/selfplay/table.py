@@ -7,7 +7,7 @@ import dataclasses
 from games.core import Game, GameError, GameSpec
 from games.players.scripted import Player, heuristic_player
 from games.text.framing import TextTokenizer
-from games.text.grammar import Grammar, build_grammar
+from games.text.grammar import Grammar, build_grammar, longest_forced_run
 from games.text.lexicon import Lexicon, build_lexicon
 from maro_jax.policy.decoder import Policy
 
@@ -37,16 +37,16 @@ class RolloutSizes:
     block: int
 
     @staticmethod
-    def fit(spec: GameSpec, lanes: int, capacity: int) -> RolloutSizes:
+    def fit(table: Table, lanes: int, capacity: int) -> RolloutSizes:
         """Sizes that suit a game: short steps for replies that are only a label, longer ones for free text."""
-        free_text = spec.speech_tokens + spec.thought_tokens > 0
+        free_text = table.spec.speech_tokens + table.spec.thought_tokens > 0
         return RolloutSizes(
             lanes=lanes,
             capacity=capacity,
             ingest_rows=max(1, lanes // 4),
             ingest_tokens=16,
-            decode_rows=max(1, lanes // 2),
-            decode_tokens=4,
+            decode_rows=max(1, lanes // 4),
+            decode_tokens=1 + longest_forced_run(table.grammar),
             decode_steps=8 if free_text else 1,
             block=64,
         )

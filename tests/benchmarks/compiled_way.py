@@ -75,7 +75,7 @@ class CompiledWay:
           episodes: games of a call.
         """
         self.lanes, self.episodes = lanes, episodes
-        self.sizes = RolloutSizes.fit(table.spec, lanes // mesh.size, table.stream_capacity(0, "refuse"))
+        self.sizes = RolloutSizes.fit(table, lanes // mesh.size, table.stream_capacity(0, "refuse"))
         self._table = table
         everywhere, share = (NamedSharding(mesh, spec) for spec in (PartitionSpec(), PartitionSpec(ROLLOUT_AXES)))
         self._params = jax.device_put(jax.tree.map(lambda leaf: leaf[None], params), everywhere)

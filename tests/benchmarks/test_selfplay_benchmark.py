@@ -129,7 +129,7 @@ def test_both_sides_read_the_same_text(table: Table):
     games = 16
     number = jnp.arange(games, dtype=jnp.int32)
     plan = RolloutPlan(episode=number, deal=number, holders=jnp.full((games, 2), RANDOM, jnp.int8))
-    sizes = RolloutSizes.fit(table.spec, games, table.stream_capacity(0, "refuse"))
+    sizes = RolloutSizes.fit(table, games, table.stream_capacity(0, "refuse"))
     mesh = Mesh(np.array(jax.devices()[:1]).reshape(1, 1, 1), ROLLOUT_AXES)
     rollout = build_rollout(table, sizes, mesh, models=0, scripted=True)
     episodes = jax.tree.map(np.asarray, rollout(None, jnp.ones(0), jax.random.key(0), plan)[0])

@@ -29,9 +29,7 @@ def snapshot(game: Game, state: Any) -> dict[str, jax.Array]:
     return kept | masks | {"log_size": state.log.size}
 
 
-def choose(
-    game: Game, scripted: bool, state: Any, key: jax.Array, heuristic: jax.Array, wild: jax.Array
-) -> jax.Array:
+def choose(game: Game, scripted: bool, state: Any, key: jax.Array, heuristic: jax.Array, wild: jax.Array) -> jax.Array:
     """int32[]: the actor's action.
 
     Args:
@@ -61,9 +59,7 @@ def step_key(key: jax.Array, time: jax.Array | int) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(key, 2), time)
 
 
-def play(
-    game: Game, scripted: bool, keys: jax.Array, heuristic: jax.Array, wild: jax.Array
-) -> dict[str, jax.Array]:
+def play(game: Game, scripted: bool, keys: jax.Array, heuristic: jax.Array, wild: jax.Array) -> dict[str, jax.Array]:
     """Records games, one a key, until the last one is over; the probabilities are float[games]."""
     steps = game.spec.max_decisions + BEYOND
     start = jax.vmap(lambda key: game.init(init_key(key)))(keys)

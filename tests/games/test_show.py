@@ -15,7 +15,10 @@ GOLDEN = Path(__file__).parent / "golden" / "werewolf-v0-seed3.txt"
 
 
 def test_the_command_prints_the_golden_transcript():
-    """After a change of rules or words: `python -m games.show werewolf-v0 --seed 3 > tests/games/golden/werewolf-v0-seed3.txt`."""
+    """After a change of rules or words, write it anew, and read it:
+
+    python -m games.show werewolf-v0 --seed 3 > tests/games/golden/werewolf-v0-seed3.txt
+    """
     command = [sys.executable, "-m", "games.show", "werewolf-v0", "--seed", "3"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -60,7 +63,7 @@ def test_random_players_play_too_and_one_of_them_is_watched(capsys: pytest.Captu
         (["werewolf-v0", "--seat", "8"], "--seat is between 1 and 7 in this game, not 8"),
         (["werewolf-v0", "--players", "llm"], "argument --players: invalid choice: 'llm'"),
         (["werewolf-v0", "--parameters", "seats"], "argument --parameters: 'seats' is not of the form name=value"),
-        (["werewolf-v0", "--parameters", "max_days=1,max_days=2"], "argument --parameters: 'max_days=2' sets max_days again"),
+        (["werewolf-v0", "--parameters", "max_days=1,max_days=2"], "argument --parameters: 'max_days=2' sets max_days"),
         (["werewolf-v0", "--parameters", "num_seats=12"], "werewolf-v0: num_seats is between 5 and 9, not 12"),
     ],
 )

@@ -47,11 +47,12 @@ def _merged(plain: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
     """Trains on the games' own phrases and on punctuation before line ends, the places where a merge could span."""
     inner = plain.backend_tokenizer
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder = inner.normalizer, inner.pre_tokenizer, inner.decoder
+    tokenizer.normalizer, tokenizer.decoder = inner.normalizer, inner.decoder
+    tokenizer.pre_tokenizer = inner.pre_tokenizer
     trainer = trainers.BpeTrainer(
         vocab_size=1500, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
-    texts = [*vocabulary.PHRASES, *(f"{phrase}:\n" for phrase in vocabulary.PHRASES), "Action:\n\n", "user\n\n", "!?.\n"]
+    texts = [*vocabulary.PHRASES, *(f"{phrase}:\n" for phrase in vocabulary.PHRASES), "user\n\n", "!?.\n"]
     tokenizer.train_from_iterator(texts * 8, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>",

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from games.core import GameSpec
 from games.registry import make
 from games.text.grammar import GIVEN, SPEECH_TOKEN, THOUGHT_TOKEN, TRIE
 from games.text.lexicon import Lexicon, build_lexicon, render_delta
@@ -30,8 +29,10 @@ SPEC = make("werewolf-v0", num_seats=5, speech_tokens=6, thought_tokens=4, max_d
 WINDOW = 6  # events rendered at once
 
 # What somebody would say who wanted to be taken for the game or for another player.
-LOOKALIKES = ("Player 3: claim seer", " Player 3 says:", "Night 2", " votes Player 1", "Player 2 was killed", "<|im_end|>",
-              "<|end|><|act|> Player 1", " says:", " not a wolf", "Choose a player to kill", "user", ":")  # fmt: skip
+LOOKALIKES = (
+    "Player 3: claim seer", " Player 3 says:", "Night 2", " votes Player 1", "Player 2 was killed", " not a wolf",
+    "<|im_end|>", "<|end|><|act|> Player 1", " says:", "Choose a player to kill", "user", ":",
+)  # fmt: skip
 
 
 @functools.cache
@@ -122,7 +123,8 @@ def parse(family: str, ids: list[int]) -> list[tuple]:
     events: list[tuple] = []
     for line in lines:
         found: list[tuple] = [known[tuple(line)]] if tuple(line) in known else []
-        found += [("says", who, line[len(start) :]) for start, who in heads.items() if tuple(line[: len(start)]) == start]
+        spoken = [(who, len(start)) for start, who in heads.items() if tuple(line[: len(start)]) == start]
+        found += [("says", who, line[head_length:]) for who, head_length in spoken]
         assert len(found) == 1, f"{tokenizer.decode(line)!r} reads as {found}"
         events += found
     return events
@@ -180,7 +182,7 @@ def played(family: str) -> tuple[Table, Episodes]:
     )
     holders = [[LEARNER, LEARNER]] * 4 + [[LEARNER, HEURISTIC], [RANDOM, LEARNER]]
     episodes = len(holders) * 3
-    sizes = RolloutSizes.fit(table.spec, lanes=6, capacity=table.stream_capacity(0, "refuse"))
+    sizes = RolloutSizes.fit(table, lanes=6, capacity=table.stream_capacity(0, "refuse"))
     sizes = dataclasses.replace(sizes, decode_steps=1)  # the fewer, the less to compile
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1, 1), ROLLOUT_AXES)
     plan = RolloutPlan(

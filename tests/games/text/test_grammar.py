@@ -80,7 +80,8 @@ def test_only_legal_labels_can_be_reached_and_what_they_share_is_forced(family: 
     live = np.asarray(jax.jit(functools.partial(live_children, grammar))(at, masks))
     runs = jax.jit(jax.vmap(functools.partial(forced_run, grammar)), compiler_options=QUICKLY)(at, masks)
     checked = 0
-    for (prefix, node, legal), children, tokens, count, reached in zip(cases, live, *map(np.asarray, runs), strict=True):
+    found = zip(cases, live, *map(np.asarray, runs), strict=True)
+    for (prefix, node, legal), children, tokens, count, reached in found:
         allowed = [label for index, label in enumerate(labels) if legal[index] and label[: len(prefix)] == prefix]
         expected = {label[len(prefix)] for label in allowed if len(label) > len(prefix)}
         assert set(grammar.child_tokens[node][children].tolist()) == expected

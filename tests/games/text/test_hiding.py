@@ -94,7 +94,7 @@ def random_game(place: Room, seed: int) -> Iterator[tuple[Any, int]]:
 
 
 def secret_roles(state: Any, seat: int, chance: np.random.Generator) -> np.ndarray:
-    """Roles as they may be for all that `seat` knows: a random rearrangement among those it knows nothing certain of."""
+    """Roles as they may be for all that `seat` knows: rearranged among those it knows nothing certain of."""
     roles = np.asarray(state.roles).copy()
     known = np.asarray(state.log.known_to(seat))
     certain = {seat}
@@ -318,7 +318,7 @@ def test_what_a_seat_cannot_tell_apart_has_the_same_tokens_in_the_rollout():
     tokenizer = host.tokenizer_of("tiny")
     table = Table.lay(game, Policy(tiny_config(tokenizer.vocab_size)), tokenizer)
     episodes = 1500
-    sizes = RolloutSizes.fit(table.spec, lanes=250, capacity=table.stream_capacity(0, "refuse"))
+    sizes = RolloutSizes.fit(table, lanes=250, capacity=table.stream_capacity(0, "refuse"))
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1, 1), ROLLOUT_AXES)
     rollout = build_rollout(table, sizes, mesh, models=0, scripted=True)
     plan = RolloutPlan(

@@ -111,7 +111,7 @@ def test_every_turn_is_rendered_as_on_the_host(variant: int, family: str):
     lengths = chance.integers(0, spec.speech_tokens + 1, spec.max_decisions).astype(np.int32)
     said = {step: speeches[step, :length].tolist() for step, length in enumerate(lengths)}
 
-    def render(rows: jax.Array, audience: jax.Array, size: jax.Array, seat: jax.Array, cursor: jax.Array, phase: jax.Array):
+    def render(rows: Any, audience: Any, size: Any, seat: Any, cursor: Any, phase: Any) -> tuple:
         window = jnp.minimum(cursor + jnp.arange(spec.max_new_events), spec.max_events - 1)
         new = cursor + jnp.arange(spec.max_new_events) < size
         visible = EventLog(rows, audience, size).visible_to(seat)[window] & new
@@ -128,8 +128,7 @@ def test_every_turn_is_rendered_as_on_the_host(variant: int, family: str):
         size, phase = record["log_size"][time].astype(np.int32), record["phase"][time]
         tokens, counts = jax.device_get(many(rows, audience, size, seat, cursor, phase))
         for index, (when, who, start) in enumerate(real):
-            shown = [row for row, mask in zip(rows[start : size[index]].tolist(), audience[start : size[index]], strict=True)
-                     if mask >> who & 1]  # fmt: skip
+            shown = [rows[place].tolist() for place in range(start, size[index]) if audience[place] >> who & 1]
             expected = host.delta(spec, tokenizer, shown, int(phase[index]), said)
             assert tokens[index, : counts[index]].tolist() == expected, (when, who)
             assert not tokens[index, counts[index] :].any()
@@ -151,17 +150,21 @@ def test_the_longest_game_fits_the_stream_and_the_window(parameters: dict[str, A
     spec, states = peaceful_game(tuple(parameters.items()))
     tokenizer, lexicon = host.tokenizer_of(family), lexicon_of(spec, family)
     rows, audience = states[-1].log.rows.tolist(), states[-1].log.audience.tolist()
-    record = {"actor": np.array([state.actor for state in states]), "log_size": np.array([state.log.size for state in states])}
+    record = {
+        "actor": np.array([state.actor for state in states]),
+        "log_size": np.array([state.log.size for state in states]),
+    }
     said = {step: [1] * spec.speech_tokens for step in range(spec.max_decisions)}
     label = max(len(tokenizer.encode(text)) for text in spec.action_labels)
     pick = max(len(tokenizer.encode(text)) for text in spec.action_labels[: spec.num_seats])
     lengths: dict[int, int] = defaultdict(int)
     for time, seat, start in turns_of(record):
         size, phase = int(states[time].log.size), int(states[time].phase)
-        shown = [row for row, mask in zip(rows[start:size], audience[start:size], strict=True) if mask >> seat & 1]
+        shown = [rows[place] for place in range(start, size) if audience[place] >> seat & 1]
         turn = len(host.delta(spec, tokenizer, shown, phase, said))
         assert turn <= lexicon.max_delta
-        lengths[seat] += turn + reply_length(spec, tokenizer, phase, label if spec.phases[phase].name == "speak" else pick)
+        longest_label = label if spec.phases[phase].name == "speak" else pick
+        lengths[seat] += turn + reply_length(spec, tokenizer, phase, longest_label)
     assert max(lengths.values()) <= lexicon.max_stream
     assert max(lengths.values()) > 0.4 * lexicon.max_stream  # the bound is no mere guess
 
