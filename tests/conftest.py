@@ -15,8 +15,12 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import TYPE_CHECKING  # noqa: E402
 
 import pytest  # noqa: E402
+
+if TYPE_CHECKING:
+    from tests.entry_points import FinishedRun
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,11 +52,9 @@ def kept_programs(program_folder: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory, program_folder: Path) -> tuple[Path, list[str]]:
-    """A small run trained to its end, not to be changed, and the lines it printed."""
-    from tests.entry_points import compiled_programs_kept, small_config, train_quietly
+def finished_run(tmp_path_factory: pytest.TempPathFactory, program_folder: Path) -> "FinishedRun":
+    """A small run trained to its end; its folder is not to be changed."""
+    from tests.entry_points import compiled_programs_kept, finish_run
 
-    folder = tmp_path_factory.mktemp("runs") / "finished"
     with compiled_programs_kept(program_folder):
-        _, lines = train_quietly(small_config(folder))
-    return folder, lines
+        return finish_run(tmp_path_factory.mktemp("runs") / "finished")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from maro_jax.league import record
 from maro_jax.league.trainer import Trainer
 from maro_jax.run.config import TrainConfig, make_config
 from maro_jax.run.directory import Metrics
@@ -74,6 +75,36 @@ def compiled_programs_kept(folder: Path) -> Iterator[None]:
 def small_config(run_dir: Path, **changes: Any) -> TrainConfig:
     """A run of seconds, once its programs are compiled."""
     return make_config("werewolf-smoke", SMALL | {"run_dir": str(run_dir)} | changes)
+
+
+class FinishedRun(NamedTuple):
+    """A small run trained to its end.
+
+    Attributes:
+      folder: of the run.
+      lines: that it printed.
+      recorded: for each time that games were recorded, the arguments of `game_records` and what it returned.
+    """
+
+    folder: Path
+    lines: list[str]
+    recorded: list[tuple[tuple[Any, ...], list[dict[str, Any]]]]
+
+
+def finish_run(folder: Path) -> FinishedRun:
+    """Trains a small run, looking on while games are recorded."""
+    recorded = []
+    untouched = record.game_records
+
+    def watched(*arguments: Any) -> list[dict[str, Any]]:
+        records = untouched(*arguments)
+        recorded.append((arguments, records))
+        return records
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(record, "game_records", watched)
+        _, lines = train_quietly(small_config(folder))
+    return FinishedRun(folder, lines, recorded)
 
 
 def train_quietly(config: TrainConfig) -> tuple[dict[str, Any], list[str]]:

@@ -1,5 +1,6 @@
 """Training as a person starts it: to the end, interrupted, resumed, refused."""
 
+import itertools
 import json
 import math
 import re
@@ -38,8 +39,9 @@ pytestmark = pytest.mark.usefixtures("kept_programs")
 @pytest.fixture
 def quick_compilation():
     """For programs that are run a few times only."""
-    with jax.disable_most_optimizations(True):
-        yield
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def _command(capsys, *arguments):
@@ -53,7 +55,7 @@ def _command(capsys, *arguments):
 
 
 def test_a_run_leaves_its_summary_metrics_games_and_replay(finished_run):
-    folder, lines = finished_run
+    folder, lines = finished_run.folder, finished_run.lines
     summary = json.loads((folder / "summary.json").read_text())
     for name in ("win_rate", "win_rate_scripted_before", "win_rate_scripted_after", "win_rate_random_before"):
         assert 0 <= summary[name] <= 1
@@ -84,7 +86,7 @@ def test_a_run_leaves_its_summary_metrics_games_and_replay(finished_run):
 
 
 def test_a_finished_run_prints_its_table_again_and_plays_nothing(finished_run, monkeypatch, capsys):
-    folder, lines = finished_run
+    folder, lines = finished_run.folder, finished_run.lines
     before = contents(folder)
     monkeypatch.setattr(session, "open_session", None)
     summary = train(small_config(folder))
@@ -98,7 +100,7 @@ def test_a_finished_run_prints_its_table_again_and_plays_nothing(finished_run, m
 
 
 def test_a_run_interrupted_anywhere_ends_where_the_straight_one_does(finished_run, tmp_path, monkeypatch):
-    straight, _ = finished_run
+    straight = finished_run.folder
     config = small_config(tmp_path / "run")
     folder = tmp_path / "run"
     train_until(config, 0)
@@ -140,7 +142,7 @@ def test_a_run_interrupted_anywhere_ends_where_the_straight_one_does(finished_ru
 
 
 def test_another_seed_ends_elsewhere(finished_run, tmp_path):
-    straight, _ = finished_run
+    straight = finished_run.folder
     train_until(small_config(tmp_path, seed=1), 0)
     (row,) = metrics(tmp_path)
     assert row["loss"] != metrics(straight)[0]["loss"]
@@ -159,7 +161,7 @@ def test_too_many_steps_that_are_not_finite_end_with_3(tmp_path, capsys):
     [(signal.SIGTERM, "3/4"), pytest.param(signal.SIGINT, "maro-jax", marks=pytest.mark.slow)],
 )
 def test_a_signal_saves_and_ends_with_75_and_the_same_command_goes_on(finished_run, tmp_path, number, until):
-    straight, _ = finished_run
+    straight = finished_run.folder
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "maro_jax.train", *flags_of(small_config(folder))]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -232,7 +234,7 @@ def test_what_cannot_be_used_is_refused_in_a_sentence_and_leaves_no_run(tmp_path
 
 
 def test_a_run_of_another_configuration_is_refused_and_left_as_it_is(finished_run, capsys):
-    folder, _ = finished_run
+    folder = finished_run.folder
     before = contents(folder)
     code, errors = _command(capsys, *flags_of(small_config(folder, episodes=32)))
     assert code == exit_codes.USAGE
@@ -246,7 +248,7 @@ def test_a_run_of_another_configuration_is_refused_and_left_as_it_is(finished_ru
 @pytest.mark.parametrize(
     "games",
     [
-        "werewolf-v0:num_seats=5,max_days=1",
+        pytest.param("werewolf-v0:num_seats=5,max_days=1", id="labels only"),
         pytest.param(
             "werewolf-v0:num_seats=5,max_days=1,speech_tokens=4,thought_tokens=3",
             marks=pytest.mark.slow,
@@ -265,10 +267,14 @@ def test_an_ordinary_model_folder_is_trained(tmp_path, games, quick_compilation)
     stored = checkpoint(folder, 2)
     assert stored["learner.params.embedding"].shape[1] == 32
     assert np.any(np.asarray(stored["learner.params.embedding"]) != np.asarray(stored["opponent.embedding"]))
-    behaviours = [item for game in read_games(folder) for item in game["items"] if item["type"] == "behaviour"]
+    items = [item for game in read_games(folder) for item in game["items"]]
+    behaviours = [item for item in items if item["type"] == "behaviour"]
     assert {item["action"] for item in behaviours} >= {"pass", "Player 1", "accuse Player 2"}
     sampled = [item for item in behaviours if item["holder"] == "learner"]
     assert sampled and all(item["action"] in item["legal"] for item in sampled)
     assert any(item["thought"] for item in sampled) == ("thought" in games)
     assert any(item["speech"] for item in sampled) == ("speech" in games)
+    for before_it, item in itertools.pairwise(items):
+        if item.get("kind") == "utterance":
+            assert item["text"].endswith(before_it["speech"]) and before_it["phase"] == "speak"
     assert contents(model) == before

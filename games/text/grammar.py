@@ -1,4 +1,4 @@
-"""The grammar of replies: sections of free text with budgets, then a token trie over the labels of the legal actions."""
+"""The grammar of replies: free sections with budgets, then a token trie over the labels of the legal actions."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def training_plan(opponents: str, first: int, episodes: int, num_sides: int) -> 
 
 
 def warm_start_plan(first: int, episodes: int, num_sides: int) -> RolloutPlan:
-    """Games to clone: half of them heuristic throughout, in the other half one side, each in turn, is random throughout.
+    """Games to clone: half of them heuristic throughout; in the other half one side, each in turn, plays at random.
 
     Noise in whole games keeps who answers whom readable, where noise in single decisions would hide it. There is always
     a side that plays well, so that a bad opponent is no sign to play badly oneself.

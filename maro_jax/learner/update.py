@@ -1,4 +1,4 @@
-"""The update: gradients summed over micro-batches, one optimizer step, and a guard against values that are not finite."""
+"""The update: gradients summed over micro-batches, one optimizer step, and a guard against what is not finite."""
 
 from __future__ import annotations
 

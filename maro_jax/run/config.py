@@ -103,9 +103,7 @@ class TrainConfig:
         group="learning", low=1,
     )  # fmt: skip
 
-    warm_start_games: int = setting(
-        18432, "scripted games to clone first; 0: none", group="warm start", low=0
-    )
+    warm_start_games: int = setting(18432, "scripted games to clone first; 0: none", group="warm start", low=0)
     warm_start_batch: int = setting(12, "games an optimizer step", group="warm start", low=1)
     warm_start_learning_rate: float = setting(3e-3, "Adam's step size", group="warm start", positive=True)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from games.text.grammar import ACTION, SPEECH, SPEECH_TOKEN, THOUGHT_TOKEN, TRIE, forced_run, live_children
 from maro_jax.policy.attention import CachedAttention, KVCache
@@ -209,9 +210,10 @@ def _hear(
 def text_mask(table: Table, section: jax.Array) -> jax.Array:
     """bool[..., V]: tokens that may be sampled in a free section int[...]: plain text or the section's end."""
     lexicon = table.lexicon
-    masks = jnp.stack([jnp.asarray(lexicon.thought_mask), jnp.asarray(lexicon.speech_mask)])
-    masks = masks.at[:, lexicon.section_close].set(True)
-    return masks[jnp.minimum(section, SPEECH).astype(jnp.int32)]
+    # A constant of the program: inside a scan XLA loses a token of a scatter along a sharded vocabulary.
+    masks = np.stack([lexicon.thought_mask, lexicon.speech_mask])
+    masks[:, lexicon.section_close] = True
+    return jnp.asarray(masks)[jnp.minimum(section, SPEECH).astype(jnp.int32)]
 
 
 def inverse_cdf(logits: jax.Array, allowed: jax.Array, uniform: jax.Array) -> tuple[jax.Array, jax.Array]:

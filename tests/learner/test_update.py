@@ -123,7 +123,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted():
         assert (after.step, after.bad_steps) == (before.step + bad, bad)
         assert report["skipped"] == 1
     poisoned = given.packed()
-    poisoned[-1].log_prob[poisoned[-1].node > 0] = np.inf
+    poisoned[-1].log_prob[poisoned[-1].node > 0] = np.nan
     state, report = place.step(state, poisoned, NORMALISER, reference, point)
     assert int(state.bad_steps) == 3 and report["skipped"] == 1
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.params), before.params)
