@@ -76,9 +76,9 @@ class GameSpec:
       max_events: M, no log has more rows.
       max_new_events: no more rows are appended between two turns of one seat (or before its first).
       scripted_speech: what a scripted player says with each action when speech is free.
-      visible_events: (event kind, most rows of it that one seat can ever be shown): bounds a stream's length.
-      turns: (phase, most replies of one seat in it); phases that exclude each other are counted once, under the one
-        with the longest reply.
+      visible_events: (kinds that exclude each other, most rows of them that one seat can ever be shown): bounds a
+        stream's length.
+      turns: (phases that exclude each other, most replies of one seat in them).
       parameters: rule parameters as sorted (name, value) pairs.
     """
 
@@ -96,8 +96,8 @@ class GameSpec:
     max_events: int
     max_new_events: int
     scripted_speech: tuple[str, ...]
-    visible_events: tuple[tuple[str, int], ...]
-    turns: tuple[tuple[str, int], ...]
+    visible_events: tuple[tuple[tuple[str, ...], int], ...]
+    turns: tuple[tuple[tuple[str, ...], int], ...]
     parameters: tuple[tuple[str, Any], ...] = ()
 
     @property

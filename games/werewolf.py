@@ -150,8 +150,11 @@ class Werewolf:
             max_new_events=max(dealt, n + 2) + night + 3 + speech_rows,
             scripted_speech=scripted_speech(n),
             visible_events=self._visible_events(),
-            turns=(("speak", self.max_days * self.speech_rounds * self.speaks), ("vote", self.max_days))
-            + (("wolf", self.max_days),),
+            turns=(
+                (("speak",), self.max_days * self.speech_rounds * self.speaks),
+                (("vote",), self.max_days),
+                (("wolf", "doctor", "seer"), self.max_days),
+            ),
             parameters=tuple(sorted(dataclasses.asdict(self).items())),
         )
 
@@ -166,24 +169,24 @@ class Werewolf:
             Phase("over"),
         )
 
-    def _visible_events(self) -> tuple[tuple[str, int], ...]:
-        """The most rows of each kind that one seat can be shown in a game in which nobody ever dies."""
+    def _visible_events(self) -> tuple[tuple[tuple[str, ...], int], ...]:
+        """The most rows one seat can be shown if nobody ever dies, by kinds that exclude each other."""
         others, days = self.num_seats - 1, self.max_days
         speeches = others * days * self.speech_rounds
-        counts = {
-            "seat": 1,
-            "fellow": self.num_wolves - 1,
-            "wolf_pick": days * (self.num_wolves - 1),
-            "check_result": days,
-            "night": days,
-            "day": days,
-            "death" if self.reveal_roles else "death_hidden": days,
-            "utterance": speeches * (self.speech_tokens > 0),
-            "report": speeches * self.speech_acts,
-            "vote": others * days,
-            "expelled" if self.reveal_roles else "expelled_hidden": days,
-        }
-        return tuple(counts.items())
+        died, expelled = ("death", "expelled") if self.reveal_roles else ("death_hidden", "expelled_hidden")
+        return (
+            (("seat",), 1),
+            (("fellow",), self.num_wolves - 1),
+            (("wolf_pick",), days * (self.num_wolves - 1)),
+            (("check_result",), days),
+            (("night",), days),
+            (("day",), days),
+            ((died, "no_death"), days),
+            (("utterance",), speeches * (self.speech_tokens > 0)),
+            (("accuse", "defend", "claim", "report", "pass"), speeches * self.speech_acts),
+            (("vote",), others * days),
+            ((expelled, "no_expulsion"), days),
+        )
 
     def _introduction(self) -> str:
         wolves, villagers = self.num_wolves, self.num_seats - self.num_wolves - 2

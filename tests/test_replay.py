@@ -132,7 +132,7 @@ def test_events_follow_the_behaviours_that_caused_them(finished_run):
             channels[item["channel"]].add(item["kind"])
             row += 1
         assert row == episodes.event_count[index]
-    assert channels["private"] == {"seat", "protect", "check", "check_result"}
+    assert channels["private"] == {"seat", "wolf_pick", "protect", "check", "check_result"}
     assert channels["public"] >= {"night", "day", "death", "accuse", "claim", "report", "vote", "win", "truncated"}
 
 

@@ -107,9 +107,6 @@ def test_a_run_interrupted_anywhere_ends_where_the_straight_one_does(finished_ru
     assert [row["step"] for row in metrics(folder)] == [1]
     train_until(config, 2)
     assert [row["step"] for row in metrics(folder)] == [1, 2, 3]
-    train_until(config, 3)
-    assert not (folder / "summary.json").exists()
-    assert_equal(checkpoint(folder, ITERATIONS), checkpoint(straight, ITERATIONS))
 
     # In the middle of the final matches: those played are not played again.
     played = []
@@ -248,9 +245,9 @@ def test_a_run_of_another_configuration_is_refused_and_left_as_it_is(finished_ru
 @pytest.mark.parametrize(
     "games",
     [
-        pytest.param("werewolf-v0:num_seats=5,max_days=1", id="labels only"),
+        pytest.param("werewolf-v0:num_seats=5,max_days=2", id="labels only"),
         pytest.param(
-            "werewolf-v0:num_seats=5,max_days=1,speech_tokens=4,thought_tokens=3",
+            "werewolf-v0:num_seats=5,max_days=2,speech_tokens=4,thought_tokens=3",
             marks=pytest.mark.slow,
             id="free text",
         ),
@@ -258,14 +255,14 @@ def test_a_run_of_another_configuration_is_refused_and_left_as_it_is(finished_ru
 )
 def test_an_ordinary_model_folder_is_trained(tmp_path, games, quick_compilation):
     model = tmp_path / "model"
-    make_qwen2_folder(model, vocab_padding=7)
+    make_qwen2_folder(model, num_layers=1)
     before = contents(model)
     folder = tmp_path / "run"
     config = small_config(folder, model=str(model), games=games, iterations=1, warm_start_games=16, eval_every=1)
     summary, lines = train_quietly(config)
     assert 0 <= summary["win_rate"] <= 1 and lines[-1] == str(folder)
     stored = checkpoint(folder, 2)
-    assert stored["learner.params.embedding"].shape[1] == 32
+    assert stored["learner.params.embedding"].shape[1] == 32 and stored["learner.bad_steps"] == 0
     assert np.any(np.asarray(stored["learner.params.embedding"]) != np.asarray(stored["opponent.embedding"]))
     items = [item for game in read_games(folder) for item in game["items"]]
     behaviours = [item for item in items if item["type"] == "behaviour"]

@@ -215,13 +215,16 @@ def _max_stream(
     """Most tokens of a stream after its prefix, from the counts that the spec bounds."""
     label = max(len(tokenizer.encode(text)) for text in spec.action_labels) + 1
     names = [phase.name for phase in spec.phases]
-    total = sum(count * longest[kind] for kind, count in spec.visible_events)
-    for name, count in spec.turns:
+
+    def longest_reply(name: str) -> int:
         index = names.index(name)
         phase = spec.phases[index]
         free = sum(budget + 1 for budget in (phase.thought_tokens, phase.speech_tokens) if budget)
         frame = spans.length[turn_open] + spans.length[tails[index]] + sum(spans.length[span] for span in nexts[index])
-        total += count * (frame + free + label * phase.action)
+        return frame + free + label * phase.action
+
+    total = sum(count * max(longest[kind] for kind in kinds) for kinds, count in spec.visible_events)
+    total += sum(count * max(longest_reply(name) for name in phases) for phases, count in spec.turns)
     return int(total)
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from maro_jax.selfplay.episodes import Episodes, RolloutPlan
+from maro_jax.selfplay.episodes import HOLDERS, OPPONENT, Episodes, RolloutPlan
 from maro_jax.selfplay.rollout import ROLLOUT_AXES, Rollout, Usage, build_rollout
 from maro_jax.selfplay.table import RolloutSizes, Table
 
@@ -108,6 +108,13 @@ class Arena:
         Returns:
           The episodes in the plan's order, on the host.
         """
+        held = np.unique(plan.holders)
+        models = held[held <= OPPONENT]
+        if (len(models) < len(held) and not scripted) or (len(models) and models.max() >= len(params)):
+            raise ValueError(
+                f"the plan's seats are held by {', '.join(HOLDERS[h] for h in held)}: {len(params)} parameter sets "
+                f"and scripted={scripted} do not suffice"
+            )
         total = plan.episode.shape[0]
         stacked = self._stack(*params) if params else ()
         heat = jax.device_put(jnp.asarray(temperature or [1.0] * len(params), jnp.float32), self._shared)

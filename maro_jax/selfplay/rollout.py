@@ -109,10 +109,13 @@ def play(
         lanes, records, next_episode = advance(table, plan, key, scripted, lanes, records, next_episode)
         busy = jnp.stack([jnp.sum(lanes.mode != IDLE), jnp.asarray(sizes.lanes)]).astype(jnp.float32)
         usage = dataclasses.replace(usage, busy=usage.busy + busy)
-        for _ in range(sizes.decode_steps if models else 0):
-            lanes, records, cache, usage = _one_step(
-                table, sizes, models, plan, key, params, temperature, lanes, records, cache, usage
-            )
+        if models:
+
+            def step(_: jax.Array, carry: tuple) -> tuple:
+                return _one_step(table, sizes, models, plan, key, params, temperature, *carry)
+
+            carry = (lanes, records, cache, usage)
+            lanes, records, cache, usage = jax.lax.fori_loop(0, sizes.decode_steps, step, carry)
         return lanes, records, cache, next_episode, usage
 
     start = (

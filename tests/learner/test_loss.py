@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from maro_jax.credit.objective import CreditOptions
-from maro_jax.learner.loss import encode_streams, micro_batch_loss, score_tokens
+from maro_jax.learner.loss import context_loss, encode_streams, micro_batch_loss, score_tokens
 from maro_jax.learner.packing import Streams
 from maro_jax.policy.decoder import Policy
 from maro_jax.selfplay.table import Table
@@ -116,6 +116,22 @@ def test_many_micro_batches_are_one_large_one():
     one, other = (summed("text", REINFORCE, 0.05, batches) for batches in (given.packed(), apart))
     assert one[0] == pytest.approx(other[0], rel=1e-5)
     assert_close(one[1], other[1])
+
+
+def test_context_loss_is_the_mean_over_every_next_token():
+    given = material("text")
+    streams = given.packed()[0]
+    hidden = encoder("text")(given.params, streams)
+    total, count = 0.0, 0
+    for row, place in np.argwhere(streams.segment >= 0):
+        following = place + 1 < SHAPE.width and streams.segment[row, place] == streams.segment[row, place + 1]
+        if following:
+            logits = np.asarray(given.params["embedding"]) @ np.asarray(hidden[row, place])
+            total += np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[streams.tokens[row, place + 1]]
+            count += 1
+    assert count > 300
+    loss = jax.jit(functools.partial(context_loss, given.table))(given.params, hidden, streams)
+    assert float(loss) == pytest.approx(total / count, rel=1e-5)
 
 
 def arrays(jaxpr: Any) -> Iterator[tuple[int, ...]]:

@@ -101,6 +101,28 @@ def test_the_optimizer_lies_where_the_parameters_lie(mesh: str):
     assert embedding.addressable_shards[0].data.size * share == embedding.size
 
 
+def test_cloning_takes_the_same_step_on_every_mesh():
+    given, steps = material("text"), []
+    for mesh in ("one device", "all axes"):
+        place = Learner(
+            given.table,
+            (SHAPE,),
+            mesh_of(*MESHES[mesh]),
+            CreditOptions(utility="reinforce", baseline="none", balance="none"),
+            optax.constant_schedule(RATE),
+            max_grad_norm=1e9,
+            entropy_weight=0.0,
+            context_weight=1.0,
+        )
+        point = jax.device_put(jnp.zeros(len(given.point)), place.replicated)
+        state, report = place.step(place.init(given.params), given.packed(), NORMALISER, None, point)
+        steps.append((gradient_in(state), jax.device_get(report)))
+    (one, report), (other, other_report) = steps
+    assert_close(one, other)
+    assert other_report["loss"] == pytest.approx(report["loss"], rel=1e-5)
+    assert not np.isclose(report["loss"], first_step("one device")[1]["loss"], rtol=0.1)
+
+
 def test_large_gradients_are_clipped():
     place = learner("one device", max_grad_norm=1e-3)
     given = material("text")

@@ -42,6 +42,10 @@ LAYOUTS: dict[str, tuple[int, dict[str, int]]] = {
 }  # fmt: skip
 
 
+# Half the compile time of `QUICKLY` alone.
+COMPILER_OPTIONS = QUICKLY | {"xla_cpu_use_fusion_emitters": False}
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class World:
     """A game with two parameter sets of a model.
@@ -140,7 +144,7 @@ def program(name: str, layout: str, *, models: int, scripted: bool, capacity: in
         models=models,
         scripted=scripted,
     )
-    quick = jax.jit(rollout, compiler_options=QUICKLY)
+    quick = jax.jit(rollout, compiler_options=COMPILER_OPTIONS)
     traced = quick.trace(stacked(place.params[:models]), jnp.ones(models), jax.random.key(0), plan_of(all_learners()))
     return Program(models, traced, traced.lower().compile())
 

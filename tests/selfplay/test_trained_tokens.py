@@ -13,8 +13,7 @@ from maro_jax.learner.loss import score_tokens
 from maro_jax.learner.packing import Streams, pack, packing_shapes
 from maro_jax.policy.attention import CausalAttention
 from maro_jax.selfplay.episodes import LEARNER, OPPONENT, Episodes
-from tests.games.recording import QUICKLY
-from tests.selfplay.playing import GAMES, all_learners, plan_of, played, program, world
+from tests.selfplay.playing import COMPILER_OPTIONS, GAMES, all_learners, plan_of, played, program, world
 from tests.selfplay.replies import behaviours_of, full_stream, mark_of, reply_of
 
 TOLERANCE = 1e-5
@@ -33,7 +32,9 @@ def learner_rows(name: str, episodes: Episodes) -> list[Streams]:
 @functools.cache
 def scorer(name: str) -> Any:
     table = world(name).table
-    return jax.jit(lambda params, streams: score_tokens(table, params, None, streams), compiler_options=QUICKLY)
+    return jax.jit(
+        lambda params, streams: score_tokens(table, params, None, streams), compiler_options=COMPILER_OPTIONS
+    )
 
 
 @functools.cache
@@ -45,7 +46,7 @@ def full_logits(name: str, rows: int, width: int) -> Any:
         positions = jnp.broadcast_to(jnp.arange(width), (rows, width))
         return policy.logits(params, policy.forward(params, tokens, positions, CausalAttention())[0])
 
-    return jax.jit(logits, compiler_options=QUICKLY)
+    return jax.jit(logits, compiler_options=COMPILER_OPTIONS)
 
 
 def logits_of_episode(name: str, params: Any, episodes: Episodes, episode: int) -> list[np.ndarray]:
