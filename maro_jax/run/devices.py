@@ -8,7 +8,7 @@ import sys
 from maro_jax.run.fields import ConfigError
 
 _COUNT_FLAG = "--xla_force_host_platform_device_count"
-_MIN_WORKERS = 8
+_WORKERS_PER_DEVICE = 2  # with four, the workers of a busy machine mostly wait for each other: a quarter slower
 # A machine that is busy, or a laptop that sleeps, must not be taken for a deadlock (XLA aborts after 40 s).
 _PATIENCE = (
     "--xla_cpu_collective_call_terminate_timeout_seconds=86400",
@@ -28,7 +28,7 @@ def arrange_cpu_devices(count: int) -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if _COUNT_FLAG not in flags:
         os.environ["XLA_FLAGS"] = " ".join([flags, f"{_COUNT_FLAG}={count}", *_PATIENCE]).strip()
-    os.environ.setdefault("NPROC", str(max(_MIN_WORKERS, 4 * count)))
+    os.environ.setdefault("NPROC", str(max(4, _WORKERS_PER_DEVICE * count)))
 
 
 def check_cpu_devices(asked: int) -> None:
