@@ -74,6 +74,8 @@ class Arena:
           capacity: stream tokens after the role prefix.
           seed: root of all that is random.
         """
+        if lanes % mesh.size or episodes % mesh.size:
+            raise ValueError(f"{lanes} lanes and {episodes} episodes do not divide by {mesh.size} devices")
         self.table, self.mesh, self.episodes = table, mesh, episodes
         self.sizes = RolloutSizes.fit(table, lanes // mesh.size, capacity)
         self.root = jax.random.key(seed)

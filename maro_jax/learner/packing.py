@@ -94,6 +94,8 @@ def pack(
 ) -> Iterator[Streams]:
     """Yields micro-batches that hold every behaviour with a weight of the chosen episodes exactly once.
 
+    Behaviours that had no choice (every token forced) are left out: they have no gradient.
+
     Args:
       table: the game laid out for the policy.
       shapes: from `packing_shapes`.

@@ -80,7 +80,7 @@ class Learner:
         self._accumulate = jax.jit(
             self._accumulate_fn, donate_argnums=(0, 1), out_shardings=(self.params_sharding, sums_sharding)
         )
-        self._apply = jax.jit(self._apply_fn, donate_argnums=(0, 1))
+        self._apply = jax.jit(self._apply_fn, donate_argnums=0)
         self._zeros = jax.jit(lambda params: jax.tree.map(jnp.zeros_like, params), out_shardings=self.params_sharding)
 
     def init(self, params: Any) -> LearnerState:
