@@ -160,7 +160,10 @@ class Learner:
         safe = jax.tree.map(lambda g: jnp.where(finite, g, 0.0), grads)
         updates, opt_state = self.optimizer.update(safe, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)  # noqa: E731
+
+        def keep(new: Any, old: Any) -> Any:
+            return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+
         following = LearnerState(
             params=keep(params, state.params),
             opt_state=keep(opt_state, state.opt_state),
