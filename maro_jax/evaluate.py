@@ -74,10 +74,12 @@ def _session(config: EvaluateConfig, settings: dict[str, Any]) -> Session:
 
 def _opponent(config: EvaluateConfig, settings: dict[str, Any], session: Session) -> Any:
     """The opponent as `play_match` takes it: a scripted player's name, or parameters for the session's model."""
+    from maro_jax.league.session import stored_params
+
     if config.opponent in SCRIPTED:
         return config.opponent
     if config.opponent == "warm_start":
-        return _stored(session, config.policy, "opponent")
+        return stored_params(session, config.policy, "opponent")[0]
     model = _settings(config.opponent)["model"]
     other = session if model == settings["model"] else _session(config, settings | {"model": model})
     if not _same_model(session, other):
@@ -100,26 +102,9 @@ def _same_model(one: Session, other: Session) -> bool:
 
 def _params(session: Session, player: str) -> Any:
     """A run's newest weights, or those of a model as they are."""
-    return _stored(session, player, "learner.params") if is_run(player) else session.params
+    from maro_jax.league.session import stored_params
 
-
-def _stored(session: Session, run: str, which: str) -> Any:
-    """The parameters under a path of a run's newest checkpoint, laid out for the session's devices."""
-    import jax
-
-    from maro_jax.policy.sharding import parameter_shardings
-    from maro_jax.run.checkpoint import read_newest
-
-    policy, mesh = session.arena.table.policy, session.arena.mesh
-    wanted = jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        policy.abstract_params(),
-        parameter_shardings(policy, mesh),
-    )
-    restored = read_newest(Path(run).expanduser() / "checkpoints", {which: wanted})
-    if restored is None:
-        raise ConfigError(f"{run} holds no checkpoint that was completely written; train on first")
-    return restored.state[which]
+    return stored_params(session, player, "learner.params")[0] if is_run(player) else session.params
 
 
 def _main(config: EvaluateConfig) -> int:

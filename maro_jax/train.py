@@ -6,13 +6,14 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maro_jax.run import exit_codes
 from maro_jax.run.config import TrainConfig
 from maro_jax.run.console import Console, table
 from maro_jax.run.devices import arrange_cpu_devices, check_cpu_devices
-from maro_jax.run.directory import RunDirectory
+from maro_jax.run.directory import RunDirectory, recorded_config
 from maro_jax.run.fields import ConfigError
 from maro_jax.run.flags import run_cli
 from maro_jax.run.replay_html import write_replay
@@ -83,7 +84,7 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
     begun, console = time.monotonic(), Console()
     session = run_session(config, mesh_shape=config.mesh_shape(jax.device_count()))
     trainer = _trainer(session, config)
-    state = trainer.start(session.params)
+    state = trainer.start(_warm_start(session, config) if config.warm_start_from else session.params)
     notes = directory.record(device_facts())
     with Checkpoints(directory.checkpoints, config.keep_checkpoints) as checkpoints:
         restored = checkpoints.restore(state)
@@ -125,6 +126,22 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
         summary |= _costs(trainer, seconds())
     directory.write_summary(summary)
     return summary
+
+
+def _warm_start(session: Session, config: TrainConfig) -> Any:
+    """The finished warm start of another run."""
+    from maro_jax.league.session import stored_params
+
+    settings = recorded_config(Path(config.warm_start_from).expanduser()) or {}
+    known = {field.name: settings[field.name] for field in dataclasses.fields(TrainConfig) if field.name in settings}
+    wanted = TrainConfig(**known).warm_iterations
+    params, step = stored_params(session, config.warm_start_from, "opponent")
+    if step < wanted:
+        raise ConfigError(
+            f"--warm_start_from={config.warm_start_from} has finished {step} of {wanted} warm-start iterations; train "
+            f"on with python -m maro_jax.train --run_dir={config.warm_start_from}"
+        )
+    return params
 
 
 def _trainer(session: Session, config: TrainConfig) -> Trainer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,7 +15,8 @@ from games.registry import make
 from maro_jax.league.arena import Arena
 from maro_jax.policy.config import ModelError
 from maro_jax.policy.models import load_policy
-from maro_jax.policy.sharding import make_mesh
+from maro_jax.policy.sharding import make_mesh, parameter_shardings
+from maro_jax.run.checkpoint import read_newest
 from maro_jax.run.fields import ConfigError
 from maro_jax.run.inputs import parse_games
 from maro_jax.selfplay.table import Table
@@ -84,6 +86,32 @@ def open_session(
     if params is None:
         params = policy.init(jax.random.key(seed))
     return Session(Arena(table, mesh, lanes=lanes, episodes=episodes, capacity=room, seed=seed), params, room)
+
+
+def stored_params(session: Session, run: str, which: str) -> tuple[Any, int]:
+    """Parameters kept in a run's newest checkpoint, laid out for the session's devices.
+
+    Args:
+      session: of the run's model.
+      run: its folder.
+      which: `learner.params`, or `opponent` for the warm start.
+
+    Returns:
+      The parameters, and the iterations the run had finished by then.
+
+    Raises:
+      ConfigError: there is no such checkpoint, or it is of another model.
+    """
+    policy, mesh = session.arena.table.policy, session.arena.mesh
+    wanted = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        policy.abstract_params(),
+        parameter_shardings(policy, mesh),
+    )
+    restored = read_newest(Path(run).expanduser() / "checkpoints", {which: wanted})
+    if restored is None:
+        raise ConfigError(f"{run} holds no checkpoint that was completely written; train on first")
+    return restored.state[which], restored.step
 
 
 def run_session(config: Any, **changes: Any) -> Session:

@@ -65,9 +65,12 @@ class Trainer:
         ) -> Learner:
             shapes = packing_shapes(self.table, capacity, MICRO_BATCH_TOKENS[kind], shards)
             schedule = optax.linear_schedule(rate, rate * final, max(1, steps))
-            return Learner(self.table, shapes, mesh, credit, schedule, max_grad_norm=config.max_grad_norm, **weights)
+            return Learner(
+                self.table, shapes, mesh, credit, schedule,
+                optimizer=config.optimizer, max_grad_norm=config.max_grad_norm, **weights,
+            )  # fmt: skip
 
-        self.warm_iterations = -(-config.warm_start_games // config.episodes)
+        self.warm_iterations = config.warm_iterations
         clone_steps = self.warm_iterations * -(-config.episodes // config.warm_start_batch)
         cloning = CreditOptions(utility="reinforce", baseline="none", balance="none")
         self.cloner = learner(

@@ -1,6 +1,6 @@
 """The loss of a micro-batch: log-probabilities under the masks the tokens were sampled with, then credit's utility.
 
-Hidden states are gathered at the sampled tokens first. A token of an action needs logits of the live children of its
+Hidden states are read at the sampled tokens only. A token of an action needs logits of the live children of its
 trie node only; free text runs through the whole head in chunks, so that no `[R, W, V]` array exists.
 """
 
@@ -49,16 +49,14 @@ def score_tokens(table: Table, params: Any, reference: Any, streams: Streams) ->
       reference: parameters of the reference policy, or None for no KL.
       streams: R rows.
     """
-    return _score(table, params, reference, encode_streams(table, params, streams), streams)
+    return _score(table, params, reference, encode_streams(table, params, streams, streams.query), streams)
 
 
-def _score(table: Table, params: Any, reference: Any, encoded: jax.Array, streams: Streams) -> TokenScores:
-    """`score_tokens`, given the streams' hidden states `[R, W, d]` under `params`."""
-    hidden = jnp.take_along_axis(encoded, streams.query[..., None], axis=1)
+def _score(table: Table, params: Any, reference: Any, hidden: jax.Array, streams: Streams) -> TokenScores:
+    """`score_tokens`, given the hidden states `[R, Q, d]` at the queries under `params`."""
     hidden_reference = None
     if reference is not None:
-        encoded = encode_streams(table, jax.lax.stop_gradient(reference), streams)
-        hidden_reference = jnp.take_along_axis(encoded, streams.query[..., None], axis=1)
+        hidden_reference = encode_streams(table, jax.lax.stop_gradient(reference), streams, streams.query)
     scores = _score_actions(table, params, reference, hidden, hidden_reference, streams)
     if table.spec.thought_tokens + table.spec.speech_tokens:
         text = _score_text(table, params, reference, hidden, hidden_reference, streams)
@@ -67,10 +65,10 @@ def _score(table: Table, params: Any, reference: Any, encoded: jax.Array, stream
     return jax.tree.map(lambda leaf: jnp.where(streams.node > 0, leaf, 0.0), scores)
 
 
-def encode_streams(table: Table, params: Any, streams: Streams) -> jax.Array:
-    """[R, W, d]: hidden states of the packed streams."""
+def encode_streams(table: Table, params: Any, streams: Streams, places: jax.Array | None = None) -> jax.Array:
+    """[R, W, d]: hidden states of the packed streams; or [R, Q, d], those at `places` int32[R, Q]."""
     attention = CausalAttention(streams.segment)
-    return table.policy.forward(params, streams.tokens, streams.position, attention)[0]
+    return table.policy.forward(params, streams.tokens, streams.position, attention, places)[0]
 
 
 def context_loss(table: Table, params: Any, encoded: jax.Array, streams: Streams) -> jax.Array:
@@ -188,8 +186,12 @@ def micro_batch_loss(
       scale: float32[], 1 / (E n̄) of the optimizer step's episodes.
       streams: the micro-batch.
     """
-    encoded = encode_streams(table, params, streams)
-    scores = _score(table, params, reference, encoded, streams)
+    if context_weight:
+        encoded = encode_streams(table, params, streams)
+        hidden = jnp.take_along_axis(encoded, streams.query[..., None], axis=1)
+    else:
+        hidden = encode_streams(table, params, streams, streams.query)
+    scores = _score(table, params, reference, hidden, streams)
     count = streams.weight.shape[1]
     belongs = streams.behaviour[..., None] == jnp.arange(count)
 

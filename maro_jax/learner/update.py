@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from maro_jax.credit.objective import CreditOptions
 from maro_jax.learner.loss import micro_batch_loss
+from maro_jax.learner.optimizer import make_optimizer
 from maro_jax.learner.packing import PackingShape, Streams
 from maro_jax.policy.sharding import parameter_shardings
 from maro_jax.selfplay.table import Table
@@ -52,6 +53,7 @@ class Learner:
         options: CreditOptions,
         schedule: Callable[[jax.Array], jax.Array],
         *,
+        optimizer: str,
         max_grad_norm: float,
         entropy_weight: float,
         context_weight: float = 0.0,
@@ -64,13 +66,14 @@ class Learner:
           mesh: with the axes data, fsdp, tensor.
           options: credit's switches.
           schedule: learning rate by optimizer step.
+          optimizer: `muon` or `adam`.
           max_grad_norm: gradients are clipped to this global norm.
           entropy_weight: weight of the entropy bonus.
           context_weight: weight of language modelling beside the replies (for cloning).
         """
         self.table, self.shapes, self.options = table, shapes, options
         self.schedule = schedule
-        self.optimizer = optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(schedule, b2=0.99))
+        self.optimizer = make_optimizer(optimizer, schedule, max_grad_norm)
         self.uses_reference = options.utility == "kto" and options.reference_point == "token_kl"
         self.params_sharding = parameter_shardings(table.policy, mesh)
         self.replicated = NamedSharding(mesh, PartitionSpec())
@@ -94,10 +97,11 @@ class Learner:
         shape = jax.eval_shape(self.optimizer.init, params)
         shardings = optax.tree.map_params(
             self.optimizer,
-            lambda _, sharding: sharding,
+            lambda leaf, sharding: leaf if isinstance(leaf, optax.MaskedNode) else sharding,
             shape,
             self.params_sharding,
             transform_non_params=lambda _: self.replicated,
+            is_leaf=lambda leaf: isinstance(leaf, optax.MaskedNode),
         )
         return jax.jit(self.optimizer.init, out_shardings=shardings)(params)
 

@@ -1,6 +1,6 @@
 """Attention with and without a KV cache.
 
-The decoder calls `attention.attention(layer, q, k, v)` in each block and threads the object it gets
+The decoder calls `attention.attention(layer, q, k, v, places)` in each block and threads the object it gets
 back, so what is remembered between tokens is decided here and not in the model. Both kinds compute
 softmax(q·k / sqrt(D))·v with `H / K` query heads per key head (Ainslie et al. 2023, "GQA") without
 repeating keys, and softmax in float32.
@@ -26,17 +26,21 @@ _MASKED = -1e30
 class Attention(Protocol):
     """What the decoder needs of an attention."""
 
-    def attention(self, layer: int, q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Self]:
+    def attention(
+        self, layer: int, q: jax.Array, k: jax.Array, v: jax.Array, places: jax.Array | None
+    ) -> tuple[jax.Array, Self]:
         """Attends in one layer.
 
         Args:
             layer: index of the block, static.
-            q: `[B, T, H, D]`, rotated.
+            q: `[B, Q, H, D]`, rotated.
             k: `[B, T, K, D]`, rotated.
             v: `[B, T, K, D]`.
+            places: int32 `[B, Q]`, which of the T tokens the queries belong to; `None`: Q = T, each
+                to its own.
 
         Returns:
-            The mix of values `[B, T, H, D]`, and the attention for the next layer.
+            The mix of values `[B, Q, H, D]`, and the attention for the next layer.
         """
 
 
@@ -64,10 +68,18 @@ class CausalAttention:
 
     segment: jax.Array | None = None
 
-    def attention(self, layer: int, q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, "CausalAttention"]:
+    def attention(
+        self, layer: int, q: jax.Array, k: jax.Array, v: jax.Array, places: jax.Array | None
+    ) -> tuple[jax.Array, "CausalAttention"]:
         """See `Attention.attention`."""
         del layer
-        return causal_attention(q, k, v, self.segment), self
+        if places is None:
+            return causal_attention(q, k, v, self.segment), self
+        visible = jnp.arange(k.shape[1]) <= places[..., None]
+        if self.segment is not None:
+            own = jnp.take_along_axis(self.segment, places, axis=1)
+            visible = visible & (own[..., None] == self.segment[:, None])
+        return _attend_block(q, k, v, visible), self
 
 
 def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, segment: jax.Array | None = None) -> jax.Array:
@@ -215,22 +227,24 @@ class CachedAttention:
         """Returns int32 `[B, T]`: the absolute positions of the new tokens."""
         return token_positions(self._prefix_length() + self.start, num_tokens)
 
-    def attention(self, layer: int, q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, "CachedAttention"]:
+    def attention(
+        self, layer: int, q: jax.Array, k: jax.Array, v: jax.Array, places: jax.Array | None
+    ) -> tuple[jax.Array, "CachedAttention"]:
         """See `Attention.attention`."""
-        num_tokens = q.shape[1]
+        last = token_positions(self.start, q.shape[1]) if places is None else self.start[:, None] + places
         cache_k = self._write(self.cache.k[layer], k)
         cache_v = self._write(self.cache.v[layer], v)
         queries = _group_queries(q, k.shape[2])
         softmax = _Softmax.start(queries)
         if self.cache.prefix_k[layer].shape[1]:
             softmax = self._add_prefix(layer, queries, softmax)
-        softmax = self._add_own(cache_k, cache_v, queries, num_tokens, softmax)
+        softmax = self._add_own(cache_k, cache_v, queries, last, softmax)
         cache = dataclasses.replace(
             self.cache,
             k=_replace_item(self.cache.k, layer, cache_k),
             v=_replace_item(self.cache.v, layer, cache_v),
         )
-        output = _ungroup(softmax.result(), num_tokens).astype(q.dtype)
+        output = _ungroup(softmax.result(), q.shape[1]).astype(q.dtype)
         return output, dataclasses.replace(self, cache=cache)
 
     def _prefix_length(self) -> jax.Array:
@@ -256,15 +270,14 @@ class CachedAttention:
         cache_k: jax.Array,
         cache_v: jax.Array,
         queries: jax.Array,
-        num_tokens: int,
+        last: jax.Array,
         softmax: "_Softmax",
     ) -> "_Softmax":
-        """Adds own tokens, reading blocks only up to the longest row's end."""
+        """Adds own tokens up to `last [B, Q]` of each query, reading blocks only up to the longest row's end."""
         num_rows, capacity, num_kv_heads, head_dim = cache_k.shape
         block = min(self.block, capacity)
-        groups = queries.shape[2] // num_tokens
-        last = token_positions(self.start, num_tokens)  # [B, T], last own index each query sees
-        last = jnp.tile(last, (1, groups))[:, None, :, None]  # [B, 1, (H/K)·T, 1]
+        groups = queries.shape[2] // last.shape[1]
+        last = jnp.tile(last, (1, groups))[:, None, :, None]  # [B, 1, (H/K)·Q, 1]
 
         def read(cache: jax.Array, offset: jax.Array) -> jax.Array:
             def one(row: jax.Array) -> jax.Array:
@@ -347,11 +360,11 @@ class _RecordingAttention:
     v: tuple[jax.Array, ...] = ()
 
     def attention(
-        self, layer: int, q: jax.Array, k: jax.Array, v: jax.Array
+        self, layer: int, q: jax.Array, k: jax.Array, v: jax.Array, places: jax.Array | None
     ) -> tuple[jax.Array, "_RecordingAttention"]:
         """See `Attention.attention`."""
-        del layer
-        return causal_attention(q, k, v), _RecordingAttention((*self.k, k), (*self.v, v))
+        mixed, _ = CausalAttention().attention(layer, q, k, v, places)
+        return mixed, _RecordingAttention((*self.k, k), (*self.v, v))
 
 
 def prefill_prefix(

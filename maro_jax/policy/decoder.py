@@ -89,18 +89,36 @@ class Block(nnx.Module):
         self.down = Linear(width, size, scale=into_stream, rngs=rngs)
 
     def __call__(
-        self, x: jax.Array, rotation: tuple[jax.Array, jax.Array], attention: AttentionT
+        self,
+        x: jax.Array,
+        rotation: tuple[jax.Array, jax.Array],
+        attention: AttentionT,
+        places: jax.Array | None = None,
     ) -> tuple[jax.Array, AttentionT]:
-        """Maps the stream `[B·T, d]`; `rotation` is cos and sin, `[B, T, 1, D/2]` each."""
+        """Maps the stream `[B·T, d]`, or with `places [B, Q]` only these tokens of it, to `[B·Q, d]`.
+
+        `rotation` is cos and sin, `[B, T, 1, D/2]` each.
+        """
         normed = self.attention_norm(x)
-        heads = (*rotation[0].shape[:2], -1, self.head_dim)
-        q = rotate(self.query(normed).reshape(heads), rotation)
-        k = rotate(self.key(normed).reshape(heads), rotation)
-        v = self.value(normed).reshape(heads)
-        mixed, attention = attention.attention(self.layer, q, k, v)
+        k = rotate(self._heads(self.key(normed), rotation), rotation)
+        v = self._heads(self.value(normed), rotation)
+        if places is not None:
+            x, normed = (_take_tokens(a, places) for a in (x, normed))
+            rotation = jax.tree.map(lambda a: jnp.take_along_axis(a, places[..., None, None], axis=1), rotation)
+        q = rotate(self._heads(self.query(normed), rotation), rotation)
+        mixed, attention = attention.attention(self.layer, q, k, v, places)
         x = x + self.output(mixed.reshape(len(x), -1))
         normed = self.mlp_norm(x)
         return x + self.down(jax.nn.silu(self.gate(normed)) * self.up(normed)), attention
+
+    def _heads(self, x: jax.Array, rotation: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return x.reshape(*rotation[0].shape[:2], -1, self.head_dim)
+
+
+def _take_tokens(x: jax.Array, places: jax.Array) -> jax.Array:
+    """Picks `places [B, Q]` of `x [B·T, d]`, as `[B·Q, d]`."""
+    rows = x.reshape(len(places), -1, x.shape[-1])
+    return jnp.take_along_axis(rows, places[..., None], axis=1).reshape(-1, x.shape[-1])
 
 
 class Decoder(nnx.Module):
@@ -124,13 +142,18 @@ class Decoder(nnx.Module):
         rotation: tuple[jax.Array, jax.Array],
         attention: AttentionT,
         dtype: jnp.dtype,
+        places: jax.Array | None,
     ) -> tuple[jax.Array, AttentionT]:
-        """Maps `tokens [B, T]` to the normed stream `[B, T, d]`."""
+        """Maps `tokens [B, T]` to the normed stream `[B, T, d]`, or only that of `places [B, Q]`."""
         # Tokens in one axis: XLA's gradients of such products took half the time on a CPU.
         x = self.embedding[...].at[tokens.reshape(-1)].get(mode="clip").astype(dtype)
-        for block in self.layers:
+        *lower, last = self.layers
+        for block in lower:
             x, attention = block(x, rotation, attention)
-        return self.final_norm(x).reshape(*tokens.shape, -1), attention
+        # Nothing but keys and values leaves the last layer at a token that nobody reads.
+        x, attention = last(x, rotation, attention, places)
+        shape = tokens.shape if places is None else places.shape
+        return self.final_norm(x).reshape(*shape, -1), attention
 
 
 def rotation_at(config: DecoderConfig, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -214,7 +237,12 @@ class Policy:
         return self.config.num_params
 
     def forward(
-        self, params: Params, tokens: jax.Array, positions: jax.Array, attention: AttentionT
+        self,
+        params: Params,
+        tokens: jax.Array,
+        positions: jax.Array,
+        attention: AttentionT,
+        places: jax.Array | None = None,
     ) -> tuple[jax.Array, AttentionT]:
         """Runs the layers.
 
@@ -223,9 +251,10 @@ class Policy:
             tokens: int32 `[B, T]`.
             positions: int32 `[B, T]`, absolute.
             attention: how tokens see each other; see `maro_jax.policy.attention`.
+            places: int32 `[B, Q]`, the tokens whose hidden states are wanted; `None` for all (Q = T).
 
         Returns:
-            The stream after the final norm, `[B, T, d]` in `dtype`, and the attention threaded
+            The stream after the final norm, `[B, Q, d]` in `dtype`, and the attention threaded
             through the layers.
         """
         # NNX matches by sorted keys, and as text "10" would come before "2".
@@ -233,7 +262,7 @@ class Policy:
         decoder = nnx.merge(_graph(self.config)[0], params | {"layers": layers})
         with self._matmul_precision():
             rotation = rotation_at(self.config, positions)
-            return decoder(tokens, rotation, attention, jnp.dtype(self.dtype))
+            return decoder(tokens, rotation, attention, jnp.dtype(self.dtype), places)
 
     def logits(self, params: Params, hidden: jax.Array) -> jax.Array:
         """Returns float32 `[..., V]`, the scores of all tokens after `hidden [..., d]`."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from maro_jax.run.directory import recorded_config
 from maro_jax.run.fields import ConfigError, check, check_choice, nearest, setting
 from maro_jax.run.inputs import EXAMPLE_GAME, check_model, check_output, check_player, is_run, parse_games
 
@@ -32,7 +33,7 @@ class TrainConfig:
     )  # fmt: skip
     games: str = setting(EXAMPLE_GAME, "the game, as name[:key=value,...]", group="run")
 
-    iterations: int = setting(16, "rounds of playing, then learning", group="self-play", low=0)
+    iterations: int = setting(20, "rounds of playing, then learning", group="self-play", low=0)
     episodes: int = setting(512, "episodes an iteration", group="self-play", low=1)
     lanes: int = setting(128, "episodes played side by side; at most --episodes", group="self-play", low=1)
     capacity: int = setting(
@@ -92,20 +93,28 @@ class TrainConfig:
 
     minibatches: int = setting(4, "optimizer steps an epoch", group="learning", low=1)
     epochs: int = setting(1, "passes over an iteration's episodes", group="learning", low=1)
-    learning_rate: float = setting(7e-4, "Adam's step size", group="learning", positive=True)
+    optimizer: str = setting(
+        "muon", "of the warm start too; muon: matrices of the layers by Muon, the rest by Adam at half the rate",
+        group="learning", choices=("muon", "adam"),
+    )  # fmt: skip
+    learning_rate: float = setting(1.5e-3, "of the optimizer, at first", group="learning", positive=True)
     learning_rate_final: float = setting(
         0.1, "fraction of it left at the end of a linear decay", group="learning", low=0, high=1
     )
     max_grad_norm: float = setting(1.0, "gradients are clipped to this norm", group="learning", positive=True)
-    entropy: float = setting(0.01, "weight of the entropy bonus", group="learning", low=0)
+    entropy: float = setting(0.0, "weight of the entropy bonus", group="learning", low=0)
     max_bad_steps: int = setting(
         8, "stop (exit code 3) after so many steps in a row that are not finite",
         group="learning", low=1,
     )  # fmt: skip
 
-    warm_start_games: int = setting(18432, "scripted games to clone first; 0: none", group="warm start", low=0)
+    warm_start_games: int = setting(14336, "scripted games to clone first; 0: none", group="warm start", low=0)
+    warm_start_from: str = setting(
+        "", "a run of the same model and game: begin with its warm start instead of cloning anew",
+        group="warm start", example="runs/werewolf-tiny",
+    )  # fmt: skip
     warm_start_batch: int = setting(12, "games an optimizer step", group="warm start", low=1)
-    warm_start_learning_rate: float = setting(3e-3, "Adam's step size", group="warm start", positive=True)
+    warm_start_learning_rate: float = setting(4e-3, "of the optimizer, at first", group="warm start", positive=True)
 
     eval_every: int = setting(
         4, "iterations between matches against the warm start; 0: none", group="evaluation", low=0
@@ -150,7 +159,9 @@ class TrainConfig:
                 "--balance=role_label needs a baseline to tell good from bad for a role: set --baseline=role or cell, "
                 "or --balance=none or role"
             )
-        if not self.iterations and not self.warm_start_games:
+        if self.warm_start_from:
+            self._check_source()
+        if not self.iterations and not self.warm_iterations:
             raise ConfigError(
                 "--iterations=0 with --warm_start_games=0 leaves nothing to do, for example --iterations=16"
             )
@@ -169,6 +180,11 @@ class TrainConfig:
             self._check_divides(self.data * self.fsdp * self.tensor)
         if self.cpu_devices:
             self.mesh_shape(self.cpu_devices)
+
+    @property
+    def warm_iterations(self) -> int:
+        """Iterations of cloning before self-play."""
+        return 0 if self.warm_start_from else math.ceil(self.warm_start_games / self.episodes)
 
     def mesh_shape(self, num_devices: int) -> tuple[int, int, int]:
         """Sizes of the axes `('data', 'fsdp', 'tensor')` on `num_devices` devices.
@@ -208,6 +224,21 @@ class TrainConfig:
     def resolved_run_dir(self) -> Path:
         """The run's folder as an absolute path."""
         return Path(self.run_dir or f"runs/{self.preset}").expanduser().resolve()
+
+    def _check_source(self) -> None:
+        """The run that a warm start is taken from must be one, and of the same model and game."""
+        source = recorded_config(Path(self.warm_start_from).expanduser())
+        if source is None:
+            raise ConfigError(
+                f"--warm_start_from={self.warm_start_from} is no folder of a run, for example "
+                "--warm_start_from=runs/werewolf-tiny"
+            )
+        for name in ("model", "games"):
+            if source.get(name) != getattr(self, name):
+                raise ConfigError(
+                    f"--warm_start_from={self.warm_start_from} was trained with --{name}={source.get(name)}, not "
+                    f"--{name}={getattr(self, name)}; set the same, or leave --warm_start_from out"
+                )
 
     def _check_divides(self, shards: int) -> None:
         for name, value, what in (

@@ -74,12 +74,12 @@ def model_step(
         count=count,
         block=block,
     )
-    hidden, attention = table.policy.forward(params, tokens, positions, attention)
-    last = jnp.take_along_axis(hidden, jnp.maximum(count - 1, 0)[:, None, None], axis=1)[:, 0]
+    last = jnp.maximum(count - 1, 0)
+    hidden, attention = table.policy.forward(params, tokens, positions, attention, last[:, None])
     target = jnp.where(used, lane, count_lanes)
     lanes = dataclasses.replace(lanes, cached=lanes.cached.at[target, seat].add(count, mode="drop"))
     sampling = used & (count == waiting)
-    lanes, records = _sample(table, plan, root, params, temperature, last, lane, sampling, lanes, records)
+    lanes, records = _sample(table, plan, root, params, temperature, hidden[:, 0], lane, sampling, lanes, records)
     return lanes, records, attention.cache, jnp.stack([jnp.sum(count), jnp.sum(sampling)])
 
 

@@ -20,13 +20,14 @@ ENTROPY, NORMALISER, RATE = 0.02, 37.0, 1e-3
 
 
 @functools.cache
-def learner(mesh: str, max_grad_norm: float = 1e9) -> Learner:
+def learner(mesh: str, max_grad_norm: float = 1e9, optimizer: str = "adam") -> Learner:
     return Learner(
         material("text").table,
         (SHAPE,),
         mesh_of(*MESHES[mesh]),
         OPTIONS,
         optax.constant_schedule(RATE),
+        optimizer=optimizer,
         max_grad_norm=max_grad_norm,
         entropy_weight=ENTROPY,
     )
@@ -101,6 +102,25 @@ def test_the_optimizer_lies_where_the_parameters_lie(mesh: str):
     assert embedding.addressable_shards[0].data.size * share == embedding.size
 
 
+@pytest.mark.parametrize("mesh", ["data", "all axes"])
+def test_the_state_of_muon_lies_where_the_parameters_lie(mesh: str):
+    place = learner(mesh, optimizer="muon")
+    fresh = place.init(material("text").params)
+    wanted = {jax.tree_util.keystr(path): sharding for path, sharding in
+              jax.tree_util.tree_leaves_with_path(place.params_sharding)}  # fmt: skip
+    found = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(fresh.opt_state):
+        name = jax.tree_util.keystr(path)
+        owner = next((owner for owner in wanted if name.endswith(owner)), None)
+        if owner:
+            assert leaf.sharding.is_equivalent_to(wanted[owner], leaf.ndim), name
+            found[owner] = found.get(owner, 0) + 1
+        else:
+            assert leaf.sharding.is_fully_replicated, name
+    # One moment for a matrix of a layer, two for what Adam keeps.
+    assert {owner: 1 if "kernel" in owner else 2 for owner in wanted} == found
+
+
 @pytest.mark.slow
 def test_cloning_takes_the_same_step_on_every_mesh():
     given, steps = material("text"), []
@@ -111,6 +131,7 @@ def test_cloning_takes_the_same_step_on_every_mesh():
             mesh_of(*MESHES[mesh]),
             CreditOptions(utility="reinforce", baseline="none", balance="none"),
             optax.constant_schedule(RATE),
+            optimizer="adam",
             max_grad_norm=1e9,
             entropy_weight=0.0,
             context_weight=1.0,

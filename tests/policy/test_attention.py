@@ -69,6 +69,38 @@ def filled_cache(params, rng, rows, prefix_lengths, prefix_capacity) -> tuple[KV
     return dataclasses.replace(cache, prefix_length=lengths), prefix
 
 
+def test_reading_some_tokens_gives_their_part_of_the_whole(params):
+    """In packed rows: the last layer works for the tokens read alone, in any order and more than once."""
+    rng = np.random.default_rng(5)
+    tokens = jnp.array(rng.integers(0, CONFIG.vocab_size, (3, 20)), jnp.int32)
+    positions = token_positions(jnp.zeros(3, jnp.int32), 20)
+    places = jnp.array(rng.integers(0, 20, (3, 25)), jnp.int32)
+    segment = jnp.array(np.sort(rng.integers(0, 3, (3, 20)), axis=1), jnp.int32)
+    for attention in (CausalAttention(), CausalAttention(segment)):
+        whole, _ = POLICY.forward(params, tokens, positions, attention)
+        some, _ = POLICY.forward(params, tokens, positions, attention, places)
+        np.testing.assert_allclose(some, np.take_along_axis(np.asarray(whole), places[..., None], 1), atol=1e-5)
+
+
+def test_reading_one_token_of_a_cached_chunk_leaves_the_same_cache(params):
+    rng = np.random.default_rng(6)
+    cache, _ = filled_cache(params, rng, 3, (4,), 4)
+    attention = CachedAttention(
+        cache=cache,
+        rows=jnp.arange(3),
+        prefix_rows=jnp.zeros(3, jnp.int32),
+        start=jnp.array([0, 5, 20]),
+        count=jnp.array([7, 3, 1]),
+        block=16,
+    )
+    tokens = jnp.array(rng.integers(0, CONFIG.vocab_size, (3, 7)), jnp.int32)
+    positions, last = attention.positions(7), attention.count[:, None] - 1
+    whole, after = POLICY.forward(params, tokens, positions, attention)
+    some, after_some = POLICY.forward(params, tokens, positions, attention, last)
+    np.testing.assert_allclose(some, np.take_along_axis(np.asarray(whole), last[..., None], 1), atol=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, after.cache, after_some.cache)
+
+
 @pytest.mark.parametrize("prefix_lengths", [(6, 9, 0), (0,)])
 @pytest.mark.parametrize("seed", range(3))
 def test_tokens_in_any_chunks_equal_one_pass(params, prefix_lengths, seed):

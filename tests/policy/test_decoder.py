@@ -59,7 +59,7 @@ def test_layers_run_in_order_with_more_than_ten():
     seen = []
 
     class Spy:
-        def attention(self, layer, q, k, v):
+        def attention(self, layer, q, k, v, places):
             seen.append((layer, np.asarray(q[0, 0, 0, 0])))
             return q, self
 
