@@ -8,10 +8,20 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+from games.avalon import Avalon
+from games.bargaining import Bargaining
 from games.core import Game, GameError
+from games.kuhn import Kuhn
+from games.liars_dice import LiarsDice
 from games.werewolf import Werewolf
 
-GAMES: dict[str, Callable[..., Game]] = {"werewolf-v0": Werewolf}
+GAMES: dict[str, Callable[..., Game]] = {
+    "werewolf-v0": Werewolf,
+    "avalon-v0": Avalon,
+    "bargaining-v0": Bargaining,
+    "kuhn-v0": Kuhn,
+    "liars_dice-v0": LiarsDice,
+}
 
 
 def make(name: str, **parameters: Any) -> Game:

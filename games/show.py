@@ -17,7 +17,7 @@ from games.players.scripted import Player, heuristic_player, random_legal
 from games.text.transcript import event_text
 
 EXAMPLE = "python -m games.show werewolf-v0 --seed 3 --parameters num_seats=6,max_days=5"
-HEADINGS = ("night", "day")  # kinds of event that open a part of the game
+HEADINGS = ("night", "day", "quest")  # kinds of event that open a part of the game
 REDUNDANT = ("seat",)  # kinds that say what the table of roles says already
 WIDTH = 46  # columns before the note on who knows of a line
 
@@ -144,7 +144,7 @@ def _result(spec: GameSpec, state: State, roles: Sequence[str], decisions: int) 
     yield from ("", f"Result ({how} after {decisions} decisions)")
     for seat, (role, outcome) in enumerate(zip(roles, np.asarray(state.outcome), strict=True)):
         word = "won" if outcome > 0 else "lost" if outcome < 0 else "drew"
-        yield f"  {_name(seat):<10} {role:<10} {word:<5} {outcome:+.0f}"
+        yield f"  {_name(seat):<10} {role:<10} {word:<5} {outcome:+.2g}"
 
 
 def _name(seat: int) -> str:

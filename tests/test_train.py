@@ -264,6 +264,23 @@ def _assert_learnt_from(folder, step, games):
             assert spoken["phase"] == "speak" and item["text"].endswith(spoken["speech"])
 
 
+def test_a_run_begins_with_the_warm_start_of_another_and_plays_as_that_went_on(finished_run, tmp_path):
+    """With the same seed and settings it goes the same way, so what differs between two runs is what was set."""
+    summary, _ = train_quietly(small_config(tmp_path / "run", warm_start_from=str(finished_run.folder)))
+    ours, theirs = checkpoint(tmp_path / "run", ITERATIONS - 2), checkpoint(finished_run.folder, ITERATIONS)
+    for name, array in theirs.items():
+        np.testing.assert_array_equal(np.asarray(ours[name]), np.asarray(array), err_msg=name)
+    assert summary["win_rate"] == json.loads((finished_run.folder / "summary.json").read_text())["win_rate"]
+
+
+def test_a_warm_start_that_is_not_finished_is_refused(tmp_path, capsys):
+    source, folder = tmp_path / "source", tmp_path / "run"
+    train_until(small_config(source), 0)
+    capsys.readouterr()
+    code, said = _command(capsys, *flags_of(small_config(folder, warm_start_from=str(source))))
+    assert code == 2 and "has finished 1 of 2 warm-start iterations; train on with" in said
+
+
 def test_an_iteration_of_an_ordinary_model_folder(tmp_path, quick_compilation):
     make_qwen2_folder(tmp_path / "model", num_layers=1)
     folder = tmp_path / "run"

@@ -8,11 +8,17 @@ import jax
 import jax.numpy as jnp
 
 from games.core import GameError, SeatView
-from games.players import werewolf
+from games.players import avalon, bargaining, kuhn, liars_dice, werewolf
 
 Player = Callable[[SeatView, jax.Array], jax.Array]
 
-HEURISTIC: dict[str, Player] = {"werewolf-v0": werewolf.heuristic}
+HEURISTIC: dict[str, Player] = {
+    "werewolf-v0": werewolf.heuristic,
+    "avalon-v0": avalon.heuristic,
+    "bargaining-v0": bargaining.heuristic,
+    "kuhn-v0": kuhn.heuristic,
+    "liars_dice-v0": liars_dice.heuristic,
+}
 
 
 def heuristic_player(game_name: str) -> Player:

@@ -88,8 +88,9 @@ def measure_rates(mesh: Mesh, *, matrix: int = 1024, mebibytes: int = 256, repet
 def needed_work(table: Table, lanes: int, episodes: Episodes) -> Work:
     """Counts what recorded games, all seats held by one model, need of it.
 
-    A token costs two operations a weight of the matrix products, and 4·H·D a layer for each token that it attends to; a
-    sampled one also two operations a number in the head's rows that it is chosen from. The stretch between two sampled
+    A token costs two operations a weight of the matrix products, and 4·H·D a layer for each token that it attends to;
+    in the last layer only keys and values are needed, except where a token is sampled from. That costs besides two
+    operations a number in the head's rows that it is chosen from. The stretch between two sampled
     tokens needs one pass over what the cache holds; `lanes` passes at once share one reading of the parameters. Each
     role's prefix is computed once.
 
@@ -106,11 +107,12 @@ def needed_work(table: Table, lanes: int, episodes: Episodes) -> Work:
     fed = np.where(chosen, place, 0).max(axis=-1).astype(np.int64)  # all before the last sampled token
     tokens, sampled = int(fed.sum()), int(chosen.sum())
     attended = int((fed * prefix + fed * (fed + 1) // 2).sum() + (prefixes * (prefixes + 1) // 2).sum())
+    attended_last = int(np.where(chosen, place + prefix[..., None], 0).sum())  # from the places that are read
 
-    weights = kernel_weights(table)
+    weights, last = kernel_weights(table), unless_read_weights(table)
     options = int(_options(table, episodes, chosen).sum())
-    flops = 2 * weights * (tokens + int(prefixes.sum()))
-    flops += 4 * config.num_layers * config.num_heads * config.head_dim * attended
+    flops = 2 * (weights - last) * (tokens + int(prefixes.sum())) + 2 * last * sampled
+    flops += 4 * config.num_heads * config.head_dim * ((config.num_layers - 1) * attended + attended_last)
     flops += 2 * config.hidden_size * options
 
     # Of an earlier sampled token's place, the cache holds all before it.
@@ -120,6 +122,12 @@ def needed_work(table: Table, lanes: int, episodes: Episodes) -> Work:
     traffic = entry * (tokens + int(prefixes.sum()) + int(held[chosen].sum()))
     traffic += 4 * weights * -(-sampled // lanes)  # parameters are float32
     return Work(tokens=tokens, sampled=sampled, flops=float(flops), bytes=float(traffic))
+
+
+def unless_read_weights(table: Table) -> int:
+    """Weights of the last layer that serve only what is read of it: all but those of keys and values."""
+    config = table.policy.config
+    return config.hidden_size * (2 * config.num_heads * config.head_dim + 3 * config.intermediate_size)
 
 
 def kernel_weights(table: Table) -> int:

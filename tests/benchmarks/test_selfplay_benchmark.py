@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -84,12 +85,18 @@ def test_needed_work_is_that_of_a_token_by_token_count(table: Table):
     )
 
     kv_bytes = 2 * config.num_layers * config.num_kv_heads * config.head_dim * 4
-    per_key = 4 * config.num_layers * config.num_heads * config.head_dim
-    weights, prefixes = kernel_weights(table), table.lexicon.prefix_lengths
+    per_key = 4 * config.num_heads * config.head_dim
+    lower = (config.num_layers - 1) * per_key
+    last = sum(
+        math.prod(leaf["kernel"].shape)
+        for name, leaf in table.policy.abstract_params()["layers"][str(config.num_layers - 1)].items()
+        if name in ("query", "output", "gate", "up", "down")
+    )
+    weights, prefixes = kernel_weights(table) - last, table.lexicon.prefix_lengths
     tokens, flops, traffic = 0, 0, 0
     for length in prefixes:
         for place in range(length):
-            flops += 2 * weights + per_key * (place + 1)
+            flops += 2 * weights + lower * (place + 1)
             traffic += kv_bytes
     for (episode, seat), places in sampled.items():
         prefix, before = int(prefixes[roles[episode, seat]]), 0
@@ -97,11 +104,12 @@ def test_needed_work_is_that_of_a_token_by_token_count(table: Table):
             traffic += kv_bytes * (prefix + before)
             for fed in range(before, place):
                 tokens += 1
-                flops += 2 * weights + per_key * (prefix + fed + 1)
+                flops += 2 * weights + lower * (prefix + fed + 1)
                 traffic += kv_bytes
+            flops += 2 * last + per_key * (prefix + place)
             flops += 2 * config.hidden_size * len(legal[episode])
             before = place
-    traffic += 4 * weights * 2  # six sampled tokens, at most four at once
+    traffic += 4 * kernel_weights(table) * 2  # six sampled tokens, at most four at once
 
     assert needed_work(table, 4, episodes) == Work(tokens=tokens, sampled=6, flops=flops, bytes=traffic)
 

@@ -108,6 +108,18 @@ def test_refused_training_flags(arguments, sentence, capsys):
     assert printed.out == ""
 
 
+def test_a_warm_start_is_taken_from_a_run_of_the_same_model_and_game_only(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"config": {"model": "tiny", "games": "werewolf-v0"}}))
+    for overrides, sentence in (
+        ({"warm_start_from": str(tmp_path / "missing")}, "missing is no folder of a run"),
+        ({"warm_start_from": str(tmp_path)}, "was trained with --games=werewolf-v0, not --games=werewolf-v0:num"),
+        ({"warm_start_from": str(tmp_path), "games": "werewolf-v0", "iterations": 0}, "leaves nothing to do"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            make_config(overrides=overrides)
+    assert make_config(overrides={"warm_start_from": str(tmp_path), "games": "werewolf-v0"}).warm_iterations == 0
+
+
 def test_refused_models_name_the_reason(tmp_path, capsys):
     (tmp_path / "config.json").write_text("{}")
     for file, sentence in (

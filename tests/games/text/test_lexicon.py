@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from games.core import EventKind, EventLog, GameError, GameSpec
-from games.registry import make
+from games.registry import GAMES, make
 from games.text import vocabulary
 from games.text.lexicon import Lexicon, build_lexicon, parse_template, render_delta
 from games.text.transcript import event_text, to_text
@@ -73,6 +73,19 @@ def test_every_phrase_of_the_game_is_one_piece_of_the_tiny_vocabulary():
     assert phrases <= set(vocabulary.PHRASES), phrases - set(vocabulary.PHRASES)
     assert all(len(tokenizer.encode(phrase)) == 1 for phrase in vocabulary.PHRASES)
     for text in (*NINE.action_labels, *NINE.scripted_speech):
+        pieces = [tokenizer.decode([token]) for token in tokenizer.encode(text)]
+        assert all(piece in vocabulary.PHRASES for piece in pieces), pieces
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_every_text_of_a_game_is_made_of_whole_phrases_of_the_tiny_vocabulary(name: str):
+    spec, tokenizer = make(name).spec, host.tokenizer_of("tiny")
+    phrases = {text for kind in spec.event_kinds for what, text in parse_template(kind) if what == "text"}
+    phrases |= {phase.prompt for phase in spec.phases if phase.prompt} | {brief for _, brief in spec.role_texts}
+    assert phrases <= set(vocabulary.PHRASES), phrases - set(vocabulary.PHRASES)
+    composed = {word for _, table in spec.words for word in table} | {*spec.action_labels, *spec.scripted_speech}
+    late = {word for word in composed if word.startswith(("\nNight ", "\nDay "))}  # counted beyond what is told
+    for text in composed - late:
         pieces = [tokenizer.decode([token]) for token in tokenizer.encode(text)]
         assert all(piece in vocabulary.PHRASES for piece in pieces), pieces
 
