@@ -257,12 +257,14 @@ def check_text(spec: GameSpec, tokenizer: TextTokenizer) -> None:
     starts = {phase.prompt for phase in spec.phases if phase.prompt}
     lines = [line for kind in spec.event_kinds for line in _wordings(parse_template(kind), words)]
     starts |= {pieces[0] for pieces in lines}
+    spoken = [parse_template(kind) for kind in spec.event_kinds if "{utterance}" in kind.template]
+    before_speech = [pieces for template in spoken for pieces in _wordings(template, words)]
     for start in sorted(starts):
         _require(start.startswith("\n"), f"{start!r} begins a line of a stream; it must begin with a newline")
     for pieces in lines:
         whole = encode("".join(pieces))
         _require(sum(map(encode, pieces), ()) == whole, f"{pieces} encode otherwise in pieces than as a whole")
-        for start in starts:
+        for start in starts if pieces not in before_speech else ():  # what is said is never encoded again
             follows = encode("".join(pieces) + start) == whole + encode(start)
             _require(follows, f"{''.join(pieces)!r} and {start!r} after it encode otherwise than each alone")
     labels = sorted(encode(label) for label in spec.action_labels)

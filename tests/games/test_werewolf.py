@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from games.core import GameError
-from games.registry import make
+from games.registry import GAMES, make
 from games.werewolf import ROLES, VILLAGER, VOTE_TIES, WIN_RULES, WOLF, WOLF_TIES
 from tests.games.recording import (
     QUICKLY,
@@ -288,8 +288,8 @@ def test_parameters_may_be_given_as_text():
 @pytest.mark.parametrize(
     ("game", "parameters", "message"),
     [
-        ("werewolf", {}, "There is no game 'werewolf'; there are: werewolf-v0; did you mean werewolf-v0?"),
-        ("chess", {}, "There is no game 'chess'; there are: werewolf-v0"),
+        ("werewolf", {}, f"There is no game 'werewolf'; there are: {', '.join(sorted(GAMES))}; did you mean werewolf"),
+        ("chess", {}, f"There is no game 'chess'; there are: {', '.join(sorted(GAMES))}"),
         ("werewolf-v0", {"seats": 6}, "werewolf-v0 has no parameter 'seats'; it has: num_seats, night_order"),
         ("werewolf-v0", {"num_seats": 12}, "werewolf-v0: num_seats is between 5 and 9, not 12"),
         ("werewolf-v0", {"num_seats": "six"}, "werewolf-v0: num_seats is a whole number, for example 7, not 'six'"),
