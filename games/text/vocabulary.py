@@ -6,6 +6,8 @@ games' templates and labels use whole phrases.
 
 VERSION = 2
 
+SLOTS = 768  # ids of the tiny model: those beyond the list are for phrases to come, so that its shape stays
+
 CONTROL: tuple[str, ...] = ("<|pad|>", "<|think|>", "<|say|>", "<|act|>", "<|end|>")
 
 CHARACTERS: tuple[str, ...] = ("\n", *(chr(code) for code in range(32, 127)))

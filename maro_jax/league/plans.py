@@ -16,16 +16,19 @@ def training_plan(opponents: str, first: int, episodes: int, num_sides: int) -> 
     """An iteration of self-play.
 
     Args:
-      opponents: `mirror` (the learner holds every seat) or `mix` (half of the episodes mirror; in the other half one
-        side, each in turn, is held by the frozen opponent).
+      opponents: who holds one side, each in turn, in half of the episodes; the learner holds every seat of the others:
+        `mirror` (the learner there too), `warm_start` (the frozen opponent), `scripted` (heuristic players), or `mix`
+        (the latter two by turns).
       first: number of the first episode.
       episodes: E.
       num_sides: sides of the game.
     """
     index = first + np.arange(episodes)
     holders = np.full((episodes, num_sides), LEARNER)
-    if opponents == "mix":
-        holders = _odd_one_out(index, holders, OPPONENT)
+    if opponents != "mirror":
+        rounds = index // (2 * num_sides)  # in each of which every side is held by another once
+        frozen = {"mix": rounds % 2 == 0, "warm_start": True, "scripted": False}[opponents]
+        holders = _odd_one_out(index, holders, np.where(frozen, OPPONENT, HEURISTIC))
     return plan_of(index, index, holders)
 
 
@@ -36,15 +39,14 @@ def warm_start_plan(first: int, episodes: int, num_sides: int) -> RolloutPlan:
     a side that plays well, so that a bad opponent is no sign to play badly oneself.
     """
     index = first + np.arange(episodes)
-    return plan_of(index, index, _odd_one_out(index, np.full((episodes, num_sides), HEURISTIC), RANDOM))
+    return plan_of(index, index, _odd_one_out(index, np.full((episodes, num_sides), HEURISTIC), np.asarray(RANDOM)))
 
 
-def _odd_one_out(index: np.ndarray, holders: np.ndarray, odd: int) -> np.ndarray:
-    """Gives one side of every second episode, each side in turn, to another holder."""
-    holders = holders.copy()
+def _odd_one_out(index: np.ndarray, holders: np.ndarray, odd: np.ndarray) -> np.ndarray:
+    """Gives one side of every second episode, each side in turn, to another holder (one, or one an episode)."""
     differs = index % 2 == 1
-    holders[differs, (index // 2 % holders.shape[1])[differs]] = odd
-    return holders
+    side = np.arange(holders.shape[1]) == (index // 2 % holders.shape[1])[:, None]
+    return np.where(differs[:, None] & side, np.broadcast_to(odd, index.shape)[:, None], holders)
 
 
 def match_plan(first_deal: int, games: int, num_sides: int, holder: int, opponent: int) -> RolloutPlan:

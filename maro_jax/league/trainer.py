@@ -140,7 +140,8 @@ class Trainer:
         plan = training_plan(config.opponents, iteration * config.episodes, config.episodes, len(spec.sides))
         tally, clock = Tally(), time.perf_counter()
         params = [state.learner.params, state.opponent]
-        episodes = self.arena.play(params, plan, PLAY, scripted=False, tally=tally)
+        scripted = config.opponents in ("mix", "scripted")
+        episodes = self.arena.play(params, plan, PLAY, scripted=scripted, tally=tally)
         outcome = self._shuffled(episodes, iteration) if config.shuffle_outcomes else episodes.outcome
         made = episodes.behaviours
         eligible = (made.holder == LEARNER) & episodes.finished[:, None] & (made.seat >= 0)

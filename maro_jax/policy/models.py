@@ -1,5 +1,6 @@
 """What `--model` names: the embedded tiny model, or a Hugging Face folder."""
 
+from games.text.vocabulary import SLOTS
 from maro_jax.policy.config import tiny_config
 from maro_jax.policy.decoder import Params, Policy
 from maro_jax.policy.hf_folder import load_model
@@ -26,4 +27,4 @@ def load_policy(
     if model != "tiny":
         return load_model(model, dtype=dtype, precision=precision)
     tokenizer = tiny_tokenizer()
-    return Policy(tiny_config(tokenizer.vocab_size), dtype, precision), None, tokenizer
+    return Policy(tiny_config(SLOTS), dtype, precision), None, tokenizer

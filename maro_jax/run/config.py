@@ -48,10 +48,10 @@ class TrainConfig:
     )
     opponents: str = setting(
         "mix",
-        "mirror: the learner holds every seat; mix: half so, and a quarter each with one side "
-        "held by the frozen warm start",
+        "who holds one side, each in turn, in half of the games (the learner holds every seat of the others): the "
+        "learner (mirror), its frozen warm start, scripted heuristic players, or the latter two by turns (mix)",
         group="self-play",
-        choices=("mix", "mirror"),
+        choices=("mix", "warm_start", "scripted", "mirror"),
     )
 
     decompose: str = setting(
