@@ -1,5 +1,7 @@
 """Who plays whom."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -27,13 +29,22 @@ def test_a_match_that_favours_a_side_is_refused():
         match_plan(0, 7, 2, LEARNER, RANDOM)
 
 
-@pytest.mark.parametrize("first", [0, 24])
-def test_a_mix_is_a_half_mirror_and_a_quarter_for_each_side(first: int):
-    plan = training_plan("mix", first, 24, 2)
-    pairs = [tuple(row) for row in plan.holders.tolist()]
-    assert pairs.count((LEARNER, LEARNER)) == 12
-    assert pairs.count((OPPONENT, LEARNER)) == pairs.count((LEARNER, OPPONENT)) == 6
-    assert plan.episode.tolist() == plan.deal.tolist() == list(range(first, first + 24))
+RIVALS = {"warm_start": (OPPONENT,), "scripted": (HEURISTIC,), "mix": (OPPONENT, HEURISTIC)}
+
+
+@pytest.mark.parametrize("first", [0, 48])
+@pytest.mark.parametrize("sides", [2, 3])
+@pytest.mark.parametrize("opponents", RIVALS)
+def test_half_of_the_games_are_mirrors_and_in_the_others_each_rival_holds_each_side(
+    opponents: str, sides: int, first: int
+):
+    plan = training_plan(opponents, first, 48, sides)
+    tables = Counter(map(tuple, plan.holders.tolist()))
+    assert tables.pop((LEARNER,) * sides) == 24
+    rivals = RIVALS[opponents]
+    expected = [tuple(np.where(np.arange(sides) == side, rival, LEARNER)) for rival in rivals for side in range(sides)]
+    assert tables == dict.fromkeys(expected, 24 // len(expected))
+    assert plan.episode.tolist() == plan.deal.tolist() == list(range(first, first + 48))
 
 
 def test_a_mirror_gives_the_learner_every_seat():
