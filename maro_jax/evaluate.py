@@ -13,7 +13,7 @@ from maro_jax.run.devices import arrange_cpu_devices, check_cpu_devices
 from maro_jax.run.directory import recorded_config, write_json
 from maro_jax.run.fields import ConfigError
 from maro_jax.run.flags import run_cli
-from maro_jax.run.inputs import is_run
+from maro_jax.run.inputs import is_run, split_games
 
 if TYPE_CHECKING:
     from maro_jax.league.session import Session
@@ -61,10 +61,16 @@ def _session(config: EvaluateConfig, settings: dict[str, Any]) -> Session:
 
     from maro_jax.league.session import run_session
 
+    games = config.games or settings["games"]
+    if len(split_games(games)) > 1:
+        raise ConfigError(
+            f"--games={games} are several games and a match plays one; name it, for example "
+            f"--games={split_games(games)[0]}"
+        )
     lanes = min(config.lanes, config.num_games)
     return run_session(
         settings,
-        games=config.games or settings["games"],
+        games=games,
         seed=config.seed,
         lanes=lanes,
         episodes=min(config.num_games, 4 * lanes),

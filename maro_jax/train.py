@@ -20,21 +20,10 @@ from maro_jax.run.replay_html import write_replay
 from maro_jax.run.signals import StopSignal
 
 if TYPE_CHECKING:
-    from maro_jax.league.match import MatchResult
     from maro_jax.league.session import Session
-    from maro_jax.league.trainer import Trainer
+    from maro_jax.league.trainer import Played, Trainer
 
-RECORDED_GAMES = 12  # games kept for the replay each time
-FINAL_MATCHES = {  # what a run is judged by: title, who plays, against whom
-    "win_rate": ("trained against its warm start", "trained", "warm start"),
-    "win_rate_scripted_before": ("warm start against heuristic players", "warm start", "heuristic"),
-    "win_rate_scripted_after": ("trained against heuristic players", "trained", "heuristic"),
-    "win_rate_random_before": ("warm start against random players", "warm start", "random"),
-    "win_rate_random_after": ("trained against random players", "trained", "random"),
-}
-# One purpose an opponent, so that the matches before and after training share deals and what scripted players draw.
-# Those of the matches between iterations lie below.
-FINAL_PURPOSES = {"warm start": 1_000_000, "heuristic": 1_000_001, "random": 1_000_002}
+RECORDED_GAMES = 12  # games kept for the replay each time, of all games together
 
 
 class Stopped(Exception):
@@ -90,7 +79,7 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
         restored = checkpoints.restore(state)
         first, before = (0, 0.0) if restored is None else (restored.step, restored.meta["seconds"])
         state = state if restored is None else restored.state
-        _banner(console, config, directory, trainer, session.capacity, first, notes)
+        _banner(console, config, directory, trainer, first, notes)
 
         def seconds() -> float:
             return before + time.monotonic() - begun
@@ -108,12 +97,12 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
         console.start(first)
         for iteration in range(first, trainer.total_iterations):
             leave_if_asked(iteration)
-            state, report, episodes, credit = trainer.iterate(state, iteration)
+            state, report, played = trainer.iterate(state, iteration)
             done = iteration + 1
             report |= _match_if_due(config, trainer, state, done)
             metrics.write(done, **report)
             console.iteration(done, trainer.total_iterations, **_columns(report))
-            _record_if_due(config, directory, trainer, episodes, credit, done)
+            _record_if_due(config, directory, trainer, played, done)
             if int(state.learner.bad_steps) >= config.max_bad_steps:
                 raise NotFinite(
                     f"{config.max_bad_steps} optimizer steps in a row were not finite, see {directory.path}"
@@ -149,7 +138,7 @@ def _trainer(session: Session, config: TrainConfig) -> Trainer:
     from maro_jax.policy.config import ModelError
 
     try:
-        return Trainer(session.arena, config)
+        return Trainer(session.arenas, config)
     except ModelError as error:  # the mesh does not divide the model
         raise ConfigError(str(error)) from None
 
@@ -159,24 +148,25 @@ def _banner(
     config: TrainConfig,
     directory: RunDirectory,
     trainer: Trainer,
-    capacity: int,
     first: int,
     notes: list[str],
 ) -> None:
     import jax
 
-    policy, spec = trainer.table.policy, trainer.table.spec
+    policy, arenas = trainer.decisions.policy, trainer.arenas
+    rooms = " and ".join(str(arena.sizes.capacity) for arena in arenas)
+    each = " of each game" if len(arenas) > 1 else ""
     console.banner(
         "maro-jax: self-play training",
         {
             "run": directory.path,
             "state": f"resumed after iteration {first}" if first else "new",
-            "game": f"{spec.name}, {spec.num_seats} seats",
+            "game": "; ".join(f"{arena.name}, {arena.table.spec.num_seats} seats" for arena in arenas),
             "model": f"{config.model}, {policy.num_params():,} parameters, {policy.dtype}",
             "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-            "lanes": f"{config.lanes}, streams of up to {capacity} tokens a seat",
+            "lanes": f"{config.lanes}, streams of up to {rooms} tokens a seat",
             "plan": f"{trainer.warm_iterations} warm-start and {config.iterations} self-play iterations of "
-            f"{config.episodes} games",
+            f"{config.episodes} games{each}",
             "credit": f"{config.decompose} / {config.baseline} / {config.balance} / {config.utility}",
             "stop": "Ctrl-C saves and leaves; the same command goes on",
         },
@@ -201,22 +191,29 @@ def _columns(report: dict[str, Any]) -> dict[str, Any]:
 
 def _match_if_due(config: TrainConfig, trainer: Trainer, state: Any, done: int) -> dict[str, float]:
     """A match of the learner against its warm start, every few self-play iterations."""
+    from maro_jax.league.final import mean_rate
     from maro_jax.league.match import play_match
     from maro_jax.league.trainer import MATCH
 
     number = done - trainer.warm_iterations
     if number < 1 or not config.eval_every or number % config.eval_every:
         return {}
-    result = play_match(
-        trainer.arena, state.learner.params, state.opponent, config.eval_games, purpose=MATCH + number,
-        temperature=config.temperature, opponent_temperature=config.temperature,
-    )  # fmt: skip
-    sides = {f"win_rate/{side}": rate.mean for side, rate in result.sides.items()}
-    return {"win_rate": result.total.mean, "win_rate_low": result.total.low, "win_rate_high": result.total.high} | sides
+    of_game = {}
+    for arena in trainer.arenas:
+        result = play_match(
+            arena, state.learner.params, state.opponent, config.eval_games, purpose=MATCH + number,
+            temperature=config.temperature, opponent_temperature=config.temperature,
+        )  # fmt: skip
+        total = {"win_rate": result.total.mean, "win_rate_low": result.total.low, "win_rate_high": result.total.high}
+        of_game[arena.name] = total | {f"win_rate/{side}": rate.mean for side, rate in result.sides.items()}
+    if len(of_game) == 1:
+        return dict(*of_game.values())
+    each = {f"{game}/{name}": value for game, values in of_game.items() for name, value in values.items()}
+    return mean_rate("win_rate", list(of_game.values())) | each
 
 
 def _record_if_due(
-    config: TrainConfig, directory: RunDirectory, trainer: Trainer, episodes: Any, credit: Any, done: int
+    config: TrainConfig, directory: RunDirectory, trainer: Trainer, played: list[Played], done: int
 ) -> None:
     """Keeps some games: of the first and last iteration of each part, and wherever a match is played."""
     import numpy as np
@@ -227,8 +224,12 @@ def _record_if_due(
     marks = {1, trainer.warm_iterations, trainer.warm_iterations + 1, trainer.total_iterations}
     if done not in marks and not (config.eval_every and number > 0 and number % config.eval_every == 0):
         return
-    indices = np.arange(min(RECORDED_GAMES, len(episodes.terminated)))
-    records = game_records(trainer.table, episodes, credit, indices, done, config.seed)
+    indices = np.arange(min(-(-RECORDED_GAMES // len(played)), config.episodes))
+    records = [
+        record
+        for of in played
+        for record in game_records(of.arena.table, of.episodes, of.credit, indices, done, config.seed)
+    ]
     directory.write_games(f"iteration-{done:06d}", records)
 
 
@@ -240,62 +241,49 @@ def _final_matches(
     console: Console,
     leave_if_asked: Callable[[int], None],
 ) -> dict[str, Any]:
-    """What the run is judged by: trained against its warm start, both against scripted players."""
-    from maro_jax.league.match import play_match
+    """What the run is judged by; results are kept as they come, so that none is played twice."""
+    from maro_jax.league.final import FINAL_MATCHES, final_matches, summarise
 
-    players = {
-        "trained": state.learner.params, "warm start": state.opponent, "heuristic": "heuristic", "random": "random"
-    }  # fmt: skip
-    summary = directory.matches()
-    phase = console.phase("final matches", len(FINAL_MATCHES) * config.final_games)
-    for number, (name, (_, player, against)) in enumerate(FINAL_MATCHES.items()):
+    phase = console.phase("final matches", len(FINAL_MATCHES) * len(trainer.arenas) * config.final_games)
+
+    def finished(results: dict[str, dict[str, Any]]) -> None:
+        directory.write_matches(results)
+        done = sum(name in entries for entries in results.values() for name in FINAL_MATCHES)
+        phase.update(done * config.final_games)
         leave_if_asked(trainer.total_iterations)
-        if name in summary:
-            continue
-        result = play_match(
-            trainer.arena, players[player], players[against], config.final_games, purpose=FINAL_PURPOSES[against],
-            temperature=config.temperature, opponent_temperature=config.temperature,
-        )  # fmt: skip
-        summary |= _match_summary(name, result)
-        directory.write_matches(summary)
-        phase.update((number + 1) * config.final_games)
+
+    results = final_matches(
+        trainer.arenas, state.learner.params, state.opponent, config.final_games, config.temperature,
+        directory.matches(), finished,
+    )  # fmt: skip
     phase.finish()
-    return summary | {"temperature": config.temperature, "seed": config.seed}
-
-
-def _match_summary(name: str, result: MatchResult) -> dict[str, Any]:
-    return {
-        name: result.total.mean,
-        f"{name}_low": result.total.low,
-        f"{name}_high": result.total.high,
-        f"{name}_games": result.games,
-        f"{name}_sides": {side: dataclasses.asdict(rate) for side, rate in result.sides.items()},
-        f"{name}_roles": {role: dataclasses.asdict(rate) for role, rate in result.roles.items()},
-    }
+    return summarise(results) | {"temperature": config.temperature, "seed": config.seed}
 
 
 def _costs(trainer: Trainer, seconds: float) -> dict[str, Any]:
     import resource
 
+    from maro_jax.league.arena import Tally
+
     scale = 2**30 if sys.platform == "darwin" else 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
-    return trainer.arena.tally.rates() | {
+    tally = Tally.total([arena.tally for arena in trainer.arenas])
+    return tally.rates() | {
         "seconds_total": seconds,
-        "rollout_compile_seconds": trainer.arena.tally.compile_seconds,
-        "peak_rss_gib": peak,
+        "rollout_compile_seconds": tally.compile_seconds,
+        "peak_rss_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale,
     }
 
 
 def _report(summary: dict[str, Any], directory: RunDirectory) -> None:
-    """The final table, the replay and, as the last line, the run directory."""
-    rows = []
-    for name, (title, _, _) in FINAL_MATCHES.items():
-        sides = summary[f"{name}_sides"]
-        interval = f"{summary[f'{name}_low']:.3f} to {summary[f'{name}_high']:.3f}"
-        rows.append([title, f"{summary[name]:.3f}", interval, *(f"{rate['mean']:.3f}" for rate in sides.values()),
-                     summary[f"{name}_games"]])  # fmt: skip
-    print()
-    print(table(["match", "win rate", "95 % interval", *(f"as {side}" for side in sides), "games"], rows))
+    """The final tables, the replay and, as the last line, the run directory."""
+    from maro_jax.league.final import rows
+
+    for game, (headers, lines) in rows(summary).items():
+        print(f"\n{game}" if game else "")
+        print(table(headers, lines))
+    if "games" in summary:
+        mean, low, high = (summary[f"win_rate{end}"] for end in ("", "_low", "_high"))
+        print(f"\ntrained against its warm start, mean over the games: {mean:.3f} ({low:.3f} to {high:.3f})")
     print(
         f"\nsampling temperature {summary['temperature']}, seed {summary['seed']}; "
         f"{summary['games_per_second']:.0f} games/s played, {summary['seconds_total']:.0f} s in all, "

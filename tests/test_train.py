@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from maro_jax.league import match, session
+from maro_jax.league.final import FINAL_PURPOSES
 from maro_jax.run import exit_codes
 from maro_jax.run.config import TrainConfig
 from maro_jax.run.directory import RunDirectory, read_games
 from maro_jax.run.flags import run_cli
-from maro_jax.train import FINAL_PURPOSES, Stopped, _main, train
+from maro_jax.train import Stopped, _main, train
 from tests.entry_points import (
     ITERATIONS,
     ROOT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -112,10 +113,22 @@ def build_grammar(spec: GameSpec, tokenizer: TextTokenizer) -> Grammar:
     )
 
 
-def live_children(grammar: Grammar, node: jax.Array, legal: jax.Array) -> jax.Array:
+class Trie(Protocol):
+    """The part of a `Grammar` that tells which children are live."""
+
+    @property
+    def child_nodes(self) -> np.ndarray:
+        """int32[nodes, C]."""
+
+    @property
+    def under(self) -> np.ndarray:
+        """bool[nodes, A]."""
+
+
+def live_children(trie: Trie, node: jax.Array, legal: jax.Array) -> jax.Array:
     """bool[..., C]: children of `node` int[...] that lead to a label in `legal` bool[..., A]."""
-    below = jnp.asarray(grammar.child_nodes)[node]
-    reach = jnp.any(jnp.asarray(grammar.under)[jnp.maximum(below, 0)] & legal[..., None, :], axis=-1)
+    below = jnp.asarray(trie.child_nodes)[node]
+    reach = jnp.any(jnp.asarray(trie.under)[jnp.maximum(below, 0)] & legal[..., None, :], axis=-1)
     return (below >= 0) & reach
 
 

@@ -47,6 +47,12 @@ class Tally:
         self.busy = self.busy + np.asarray(usage.busy, np.float64).sum(0)
         self.sampled += float(np.asarray(usage.sampled).sum())
 
+    @staticmethod
+    def total(tallies: Sequence[Tally]) -> Tally:
+        """The sum of some tallies."""
+        names = [field.name for field in dataclasses.fields(Tally)]
+        return Tally(**{name: sum(getattr(tally, name) for tally in tallies) for name in names})
+
     def rates(self) -> dict[str, float]:
         """Rates for the log; a ratio with nothing issued is 0."""
         seconds = max(self.seconds, 1e-9)
@@ -63,7 +69,9 @@ class Tally:
 class Arena:
     """Plays plans with compiled rollouts; programs are shared by everything that plays the same game."""
 
-    def __init__(self, table: Table, mesh: Mesh, *, lanes: int, episodes: int, capacity: int, seed: int):
+    def __init__(
+        self, table: Table, mesh: Mesh, *, lanes: int, episodes: int, capacity: int, seed: int, name: str = ""
+    ):
         """Prepares the arena; programs are compiled at their first use.
 
         Args:
@@ -73,10 +81,12 @@ class Arena:
           episodes: episodes of one call.
           capacity: stream tokens after the role prefix.
           seed: root of all that is random.
+          name: of the game in reports; default: the game's own.
         """
         if lanes % mesh.size or episodes % mesh.size:
             raise ValueError(f"{lanes} lanes and {episodes} episodes do not divide by {mesh.size} devices")
         self.table, self.mesh, self.episodes = table, mesh, episodes
+        self.name = name or table.spec.name
         self.sizes = RolloutSizes.fit(table, lanes // mesh.size, capacity)
         self.root = jax.random.key(seed)
         self.tally = Tally()

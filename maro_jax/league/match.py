@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from maro_jax.league.arena import Arena
-from maro_jax.league.plans import match_plan
+from maro_jax.league.plans import games_per_deal, match_plan
 from maro_jax.selfplay.episodes import HEURISTIC, LEARNER, OPPONENT, RANDOM, Episodes
 
 NORMAL_95 = 1.959964
@@ -37,9 +37,10 @@ class MatchResult:
     """How the first player fared.
 
     Attributes:
-      total: mean over sides, clustered by deal.
-      sides: rate on each side.
-      roles: rate of the seats of each role.
+      total: one half, and half of what it scored more than its rival in the same seats on the same deals, mean over
+        sides, clustered by deal. Where one side's win is the other's loss this is the mean of the rates on each side.
+      sides: score on each side, 1 for a win.
+      roles: score of the seats of each role.
       games: games played.
       truncated: share of games cut off.
     """
@@ -67,13 +68,13 @@ def play_match(
       arena: where to play.
       params: the first player's parameters.
       against: `heuristic`, `random`, or another player's parameters.
-      games: rounded up to a multiple of the number of sides.
+      games: rounded up to a multiple of `games_per_deal`.
       purpose: keeps the randomness of different matches apart.
       temperature: the first player's sampling temperature.
       opponent_temperature: the other's, if it is a policy.
     """
     sides = len(arena.table.spec.sides)
-    games += -games % sides
+    games += -games % games_per_deal(sides)
     if isinstance(against, str):
         holder = {"heuristic": HEURISTIC, "random": RANDOM}[against]
         plan = match_plan(0, games, sides, LEARNER, holder)
@@ -86,23 +87,25 @@ def play_match(
 
 
 def score_match(arena: Arena, episodes: Episodes) -> MatchResult:
-    """Scores episodes of a `match_plan`: game g of a deal has the first player on side g."""
+    """Scores episodes of a `match_plan`: in the deal's game g the first player holds side g."""
     spec = arena.table.spec
-    sides = len(spec.sides)
+    sides, turns = len(spec.sides), games_per_deal(len(spec.sides))
     scores = (episodes.outcome + 1.0) / 2.0
-    game_side = np.arange(len(scores)) % sides
     seat_side = np.asarray(spec.side_of_role)[episodes.roles]
-    mine = seat_side == game_side[:, None]
-    game_score = (scores * mine).sum(1) / mine.sum(1)
-    by_side = {name: Rate.of(game_score[game_side == index]) for index, name in enumerate(spec.sides)}
+    held = seat_side[..., None] == np.arange(sides)
+    side_score = (scores[..., None] * held).sum(1) / held.sum(1)
+    side_score = side_score.reshape(-1, turns, sides)
+    own = side_score[:, np.arange(sides), np.arange(sides)]
+    rival = (side_score.sum(1) - own) / (turns - 1)
+    mine = seat_side == (np.arange(len(scores)) % turns)[:, None]
     by_role = {}
     for index, role in enumerate(spec.roles):
         seats = mine & (episodes.roles == index)
         games = seats.any(1)
         by_role[role.name] = Rate.of((scores * seats).sum(1)[games] / seats.sum(1)[games])
     return MatchResult(
-        total=Rate.of(game_score.reshape(-1, sides).mean(1)),
-        sides=by_side,
+        total=Rate.of(0.5 + (own - rival).mean(1) / 2),
+        sides={name: Rate.of(own[:, index]) for index, name in enumerate(spec.sides)},
         roles=by_role,
         games=len(scores),
         truncated=float(np.mean(~episodes.finished)),

@@ -25,7 +25,7 @@ def training_plan(opponents: str, first: int, episodes: int, num_sides: int) -> 
     """
     index = first + np.arange(episodes)
     holders = np.full((episodes, num_sides), LEARNER)
-    if opponents != "mirror":
+    if opponents != "mirror" and num_sides > 1:  # whoever is alone has no opponents
         rounds = index // (2 * num_sides)  # in each of which every side is held by another once
         frozen = {"mix": rounds % 2 == 0, "warm_start": True, "scripted": False}[opponents]
         holders = _odd_one_out(index, holders, np.where(frozen, OPPONENT, HEURISTIC))
@@ -52,21 +52,27 @@ def _odd_one_out(index: np.ndarray, holders: np.ndarray, odd: np.ndarray) -> np.
 def match_plan(first_deal: int, games: int, num_sides: int, holder: int, opponent: int) -> RolloutPlan:
     """A match: every deal is played once for each side, `holder` on that side and `opponent` on the others.
 
+    Where there is one side only, each of the two plays every deal alone.
+
     Args:
       first_deal: number of the first deal.
-      games: a multiple of `num_sides`.
+      games: a multiple of `games_per_deal(num_sides)`.
       num_sides: sides of the game.
       holder: whose score is kept.
       opponent: who plays against it.
 
     Raises:
-      ValueError: if the games do not divide by the sides.
+      ValueError: if the games do not divide so.
     """
-    if games % num_sides:
-        raise ValueError(f"a match of {games} games does not give each of {num_sides} sides as many; for example "
-                         f"{games + num_sides - games % num_sides}")  # fmt: skip
+    turns = games_per_deal(num_sides)
+    if games % turns:
+        raise ValueError(f"a match of {games} games does not play each deal {turns} times; for example "
+                         f"{games + turns - games % turns}")  # fmt: skip
     index = np.arange(games)
-    holders = np.full((games, num_sides), opponent)
-    holders[index, index % num_sides] = holder
-    deal = first_deal + index // num_sides
-    return plan_of(first_deal * num_sides + index, deal, holders)
+    holders = np.where(np.arange(num_sides) == (index % turns)[:, None], holder, opponent)
+    return plan_of(first_deal * turns + index, first_deal + index // turns, holders)
+
+
+def games_per_deal(num_sides: int) -> int:
+    """How often a match plays each deal."""
+    return max(num_sides, 2)

@@ -1,4 +1,4 @@
-"""What an entry point needs before it can play: devices, a game laid out for a model, an arena."""
+"""What an entry point needs before it can play: devices, games laid out for a model, their arenas."""
 
 from __future__ import annotations
 
@@ -18,23 +18,26 @@ from maro_jax.policy.models import load_policy
 from maro_jax.policy.sharding import make_mesh, parameter_shardings
 from maro_jax.run.checkpoint import read_newest
 from maro_jax.run.fields import ConfigError
-from maro_jax.run.inputs import parse_games
+from maro_jax.run.inputs import GameParameters, parse_games, split_games
 from maro_jax.selfplay.table import Table
 
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """A game, a model and devices, ready to play.
+    """Games, a model and devices, ready to play.
 
     Attributes:
-      arena: plays episodes.
+      arenas: play episodes, one a game.
       params: the model's parameters: loaded, or drawn from the seed.
-      capacity: stream tokens after the role prefix.
     """
 
-    arena: Arena
+    arenas: tuple[Arena, ...]
     params: Any
-    capacity: int
+
+    @property
+    def arena(self) -> Arena:
+        """The only game's, or the first one's: model and devices are the same for all."""
+        return self.arenas[0]
 
 
 def device_facts() -> dict[str, Any]:
@@ -55,15 +58,15 @@ def open_session(
     mesh_shape: tuple[int, int, int],
     precision: str,
 ) -> Session:
-    """Loads the model, lays out the game and prepares the arena.
+    """Loads the model, lays out the games and prepares an arena for each.
 
     Args:
       model: `tiny` or a Hugging Face folder.
-      games: the game, as name[:key=value,...].
+      games: as name[:key=value,...], one or several.
       seed: root of all randomness.
       lanes: episodes in progress over all devices.
       episodes: episodes of one rollout call.
-      capacity: stream tokens a seat, 0 for the game's worst case.
+      capacity: stream tokens a seat, 0 for each game's worst case.
       overflow: `refuse` or `truncate` what cannot fit.
       mesh_shape: sizes of the mesh axes data, fsdp and tensor.
       precision: of matrix products.
@@ -73,19 +76,27 @@ def open_session(
     """
     # XLA's CPU bf16 is slower than fp32: it converts the weights on every call.
     dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    chosen = parse_games(games)
+    names = [name for name, _ in chosen]
+    labels = [name if names.count(name) == 1 else text for name, text in zip(names, split_games(games), strict=True)]
+    arenas = []
     try:
-        name, parameters = parse_games(games)
-        game = make(name, **{key: str(value).lower() if isinstance(value, bool) else value
-                             for key, value in parameters.items()})  # fmt: skip
         policy, params, tokenizer = load_policy(model, dtype=dtype, precision=precision)
-        table = Table.lay(game, policy, tokenizer)
-        room = table.stream_capacity(capacity, overflow)
         mesh: Mesh = make_mesh(*mesh_shape)
+        for (name, parameters), label in zip(chosen, labels, strict=True):
+            table = Table.lay(make(name, **_as_text(parameters)), policy, tokenizer)
+            room = table.stream_capacity(capacity, overflow)
+            arenas.append(Arena(table, mesh, lanes=lanes, episodes=episodes, capacity=room, seed=seed, name=label))
     except (GameError, ModelError) as error:
         raise ConfigError(str(error)) from None
     if params is None:
         params = policy.init(jax.random.key(seed))
-    return Session(Arena(table, mesh, lanes=lanes, episodes=episodes, capacity=room, seed=seed), params, room)
+    return Session(tuple(arenas), params)
+
+
+def _as_text(parameters: GameParameters) -> dict[str, Any]:
+    """Parameters as a game's constructor reads them from the command line."""
+    return {key: str(value).lower() if isinstance(value, bool) else value for key, value in parameters.items()}
 
 
 def stored_params(session: Session, run: str, which: str) -> tuple[Any, int]:

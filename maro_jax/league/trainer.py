@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,13 +18,15 @@ from maro_jax.credit.objective import BehaviourCredit, CreditOptions, credit
 from maro_jax.credit.objective import metrics as credit_metrics
 from maro_jax.league.arena import Arena, Tally
 from maro_jax.league.plans import training_plan, warm_start_plan
-from maro_jax.learner.packing import pack, packing_shapes
+from maro_jax.learner.decisions import Decisions
+from maro_jax.learner.packing import Streams, pack, packing_shapes
 from maro_jax.learner.update import Learner, LearnerState
 from maro_jax.run.config import TrainConfig
-from maro_jax.selfplay.episodes import LEARNER, Episodes
+from maro_jax.selfplay.episodes import LEARNER, Episodes, RolloutPlan
 
 # Purposes that keep the randomness of a run's parts apart.
 PLAY, CLONE, SHUFFLE, MATCH = range(4)
+NUM_PURPOSES = 4
 
 CONTEXT_WEIGHT = 1.0  # of language modelling in the warm start, per reply token
 MICRO_BATCH_TOKENS = {"self-play": 8192, "warm start": 2048}  # about
@@ -37,36 +40,53 @@ class TrainState:
     Attributes:
       learner: parameters, optimizer state and counters.
       opponent: parameters of the frozen opponent: the warm start.
-      statistics: running statistics of the balance.
+      statistics: running statistics of the balance, of each game.
     """
 
     learner: LearnerState
     opponent: Any
-    statistics: balance.BalanceStatistics
+    statistics: tuple[balance.BalanceStatistics, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Played:
+    """What an iteration played of one game.
+
+    Attributes:
+      arena: where.
+      plan: who held which side.
+      episodes: on the host.
+      credit: what each behaviour was given; None in the warm start.
+    """
+
+    arena: Arena
+    plan: RolloutPlan
+    episodes: Episodes
+    credit: BehaviourCredit | None
 
 
 class Trainer:
     """Warm start by cloning, then self-play iterations."""
 
-    def __init__(self, arena: Arena, config: TrainConfig):
+    def __init__(self, arenas: Sequence[Arena], config: TrainConfig):
         """Prepares both learners; nothing is compiled yet.
 
         Args:
-          arena: where to play.
+          arenas: where to play, one a game, all on the same devices.
           config: a validated configuration.
         """
-        self.arena, self.config = arena, config
-        self.table, mesh = arena.table, arena.mesh
+        self.arenas, self.config, mesh = tuple(arenas), config, arenas[0].mesh
+        self.decisions = Decisions.of([arena.table for arena in arenas])
         shards = mesh.shape["data"] * mesh.shape["fsdp"]
-        capacity = arena.sizes.capacity
+        capacities = [arena.sizes.capacity for arena in arenas]
 
         def learner(
             kind: str, credit: CreditOptions, rate: float, final: float, steps: int, **weights: float
         ) -> Learner:
-            shapes = packing_shapes(self.table, capacity, MICRO_BATCH_TOKENS[kind], shards)
+            shapes = packing_shapes(self.decisions, capacities, MICRO_BATCH_TOKENS[kind], shards)
             schedule = optax.linear_schedule(rate, rate * final, max(1, steps))
             return Learner(
-                self.table, shapes, mesh, credit, schedule,
+                self.decisions, shapes, mesh, credit, schedule,
                 optimizer=config.optimizer, max_grad_norm=config.max_grad_norm, **weights,
             )  # fmt: skip
 
@@ -83,27 +103,27 @@ class Trainer:
             entropy_weight=config.entropy,
         )  # fmt: skip
         self.total_iterations = self.warm_iterations + config.iterations
-        self._credit = jax.jit(
-            functools.partial(credit, self.learner.options, side_of_role=self.table.spec.side_of_role)
-        )
+        self._credit = [
+            jax.jit(functools.partial(credit, self.learner.options, side_of_role=arena.table.spec.side_of_role))
+            for arena in arenas
+        ]
 
     def start(self, params: Any) -> TrainState:
         """The state before the first iteration."""
-        spec = self.table.spec
         state = self.cloner.init(params)
+        specs = [arena.table.spec for arena in self.arenas]
+        nothing = tuple(balance.init(len(spec.roles), len(spec.phases)) for spec in specs)
         return TrainState(
             learner=state,
             opponent=jax.tree.map(jnp.copy, state.params),
-            statistics=jax.device_put(balance.init(len(spec.roles), len(spec.phases)), self.learner.replicated),
+            statistics=jax.device_put(nothing, self.learner.replicated),
         )
 
-    def iterate(
-        self, state: TrainState, iteration: int
-    ) -> tuple[TrainState, dict[str, float], Episodes, BehaviourCredit | None]:
+    def iterate(self, state: TrainState, iteration: int) -> tuple[TrainState, dict[str, float], list[Played]]:
         """Plays and learns from iteration number `iteration` (warm start first).
 
         Returns:
-          The next state, metrics, the episodes, and the credit given (None in the warm start).
+          The next state, metrics, and what was played of each game.
         """
         if iteration < self.warm_iterations:
             return self._clone(state, iteration)
@@ -111,108 +131,125 @@ class Trainer:
 
     # ------------------------------------------------------------------ warm start
 
-    def _clone(self, state: TrainState, iteration: int) -> tuple[TrainState, dict[str, float], Episodes, None]:
+    def _clone(self, state: TrainState, iteration: int) -> tuple[TrainState, dict[str, float], list[Played]]:
         """Clones scripted games; the last iteration makes the result the frozen opponent and resets the optimizer."""
-        config = self.config
-        plan = warm_start_plan(iteration * config.episodes, config.episodes, len(self.table.spec.sides))
-        tally, clock = Tally(), time.perf_counter()
-        episodes = self.arena.play([], plan, CLONE, scripted=True, tally=tally)
-        made = (episodes.behaviours.seat >= 0) & ~episodes.overflowed[:, None]
-        weight = made.astype(np.float32)
+        config, tally, clock = self.config, Tally(), time.perf_counter()
+        first, count = iteration * config.episodes, config.episodes
+        played = []
+        for arena in self.arenas:
+            plan = warm_start_plan(first, count, len(arena.table.spec.sides))
+            played.append(Played(arena, plan, arena.play([], plan, CLONE, scripted=True, tally=tally), None))
+        weights = [
+            ((of.episodes.behaviours.seat >= 0) & ~of.episodes.overflowed[:, None]).astype(np.float32) for of in played
+        ]
         learner, sums = state.learner, []
-        for chosen in _batches(len(made), config.warm_start_batch, (config.seed, CLONE, iteration)):
-            batches = pack(self.table, self.cloner.shapes, episodes, weight, weight, chosen)
-            learner, step = self.cloner.step(learner, batches, max(1.0, weight[chosen].sum()), None, self._no_point())
+        for chosen in self._batches(config.warm_start_batch, CLONE, iteration):
+            batches = self._packed(self.cloner, played, weights, weights, chosen)
+            total = max(1.0, sum(weight[index].sum() for weight, index in zip(weights, chosen, strict=True)))
+            learner, step = self.cloner.step(learner, batches, total, None, self._no_point())
             sums.append(step)
         opponent = state.opponent
         if iteration + 1 == self.warm_iterations:
             opponent = jax.tree.map(jnp.copy, learner.params)
             learner = self.learner.init(learner.params)
         report = _report(sums) | tally.rates() | self._times(tally, clock)
-        return dataclasses.replace(state, learner=learner, opponent=opponent), report, episodes, None
+        return dataclasses.replace(state, learner=learner, opponent=opponent), report, played
 
     # ------------------------------------------------------------------ self-play
 
-    def _self_play(
-        self, state: TrainState, iteration: int
-    ) -> tuple[TrainState, dict[str, float], Episodes, BehaviourCredit]:
-        config, spec = self.config, self.table.spec
-        plan = training_plan(config.opponents, iteration * config.episodes, config.episodes, len(spec.sides))
+    def _self_play(self, state: TrainState, iteration: int) -> tuple[TrainState, dict[str, float], list[Played]]:
         tally, clock = Tally(), time.perf_counter()
-        params = [state.learner.params, state.opponent]
-        scripted = config.opponents in ("mix", "scripted")
-        episodes = self.arena.play(params, plan, PLAY, scripted=scripted, tally=tally)
-        outcome = self._shuffled(episodes, iteration) if config.shuffle_outcomes else episodes.outcome
+        played, statistics = [], []
+        for game, arena in enumerate(self.arenas):
+            of, after = self._play(arena, state, game, iteration, tally)
+            played.append(of)
+            statistics.append(after)
+        learner, sums = self._learn(state.learner, played, iteration)
+        report = _report(sums) | tally.rates() | self._times(tally, clock)
+        for of in played:
+            prefix = f"{of.arena.name}/" if len(played) > 1 else ""
+            report |= {prefix + name: value for name, value in (_outcomes(of) | _balance(of)).items()}
+        return TrainState(learner, state.opponent, tuple(statistics)), report, played
+
+    def _play(
+        self, arena: Arena, state: TrainState, game: int, iteration: int, tally: Tally
+    ) -> tuple[Played, balance.BalanceStatistics]:
+        """Plays an iteration's episodes of a game and credits the learner's behaviours."""
+        config = self.config
+        sides = len(arena.table.spec.sides)
+        plan = training_plan(config.opponents, iteration * config.episodes, config.episodes, sides)
+        params, scripted = [state.learner.params, state.opponent], config.opponents in ("mix", "scripted")
+        episodes = arena.play(params, plan, PLAY, scripted=scripted, tally=tally)
+        outcome = self._shuffled(arena, episodes, game, iteration) if config.shuffle_outcomes else episodes.outcome
         made = episodes.behaviours
         eligible = (made.holder == LEARNER) & episodes.finished[:, None] & (made.seat >= 0)
-        given, statistics = self._credit(
-            state.statistics, seat=made.seat, role=made.role, phase=made.phase, eligible=eligible, outcome=outcome
+        given, statistics = self._credit[game](
+            state.statistics[game], seat=made.seat, role=made.role, phase=made.phase, eligible=eligible, outcome=outcome
         )
-        learner, sums = self._learn(state.learner, episodes, given, iteration)
-        report = _report(sums) | tally.rates() | self._times(tally, clock)
-        report |= self._outcomes(episodes, plan) | self._balance(given, made)
-        return TrainState(learner, state.opponent, statistics), report, episodes, given
+        return Played(arena, plan, episodes, given), statistics
 
-    def _learn(
-        self, learner: LearnerState, episodes: Episodes, given: BehaviourCredit, iteration: int
-    ) -> tuple[LearnerState, list[dict]]:
-        """Some optimizer steps on the iteration's episodes; KTO's reference is the weights they begin with."""
+    def _learn(self, learner: LearnerState, played: list[Played], iteration: int) -> tuple[LearnerState, list[dict]]:
+        """Some optimizer steps on the iteration's episodes; KTO's reference is the weights they begin with.
+
+        Every step holds as many episodes of each game, and every game counts the same: the loss is the mean of theirs.
+        """
         config, sums = self.config, []
-        sign, weight = np.asarray(given.signs), np.asarray(given.weights)
-        normaliser = float(given.normaliser) / config.minibatches
+        credits = [of.credit for of in played if of.credit is not None]
+        normalisers = np.array([float(given.normaliser) for given in credits])
+        signs = [np.asarray(given.signs) for given in credits]
+        weights = [
+            np.asarray(given.weights) * np.float32(normalisers.mean() / own)
+            for given, own in zip(credits, normalisers, strict=True)
+        ]
         reference = jax.tree.map(jnp.copy, learner.params) if self.learner.uses_reference else None
         point = self._no_point()
         for epoch in range(config.epochs):
-            size = config.episodes // config.minibatches
-            for chosen in _batches(config.episodes, size, (config.seed, PLAY, iteration, epoch)):
-                batches = pack(self.table, self.learner.shapes, episodes, sign, weight, chosen)
+            for chosen in self._batches(config.episodes // config.minibatches, PLAY, iteration, epoch):
+                batches = self._packed(self.learner, played, signs, weights, chosen)
+                normaliser = normalisers.sum() / config.minibatches
                 learner, step = self.learner.step(learner, batches, normaliser, reference, point)
                 # The exact KL of the step just measured is the next step's reference point; at first it is 0.
                 point = step["kl"] / jnp.maximum(step["phase_behaviours"], 1.0)
                 sums.append(step)
         return learner, sums
 
-    def _no_point(self) -> jax.Array:
-        return jax.device_put(jnp.zeros((len(self.table.spec.phases),), jnp.float32), self.learner.replicated)
+    def _batches(self, size: int, purpose: int, *numbers: int) -> list[tuple[np.ndarray, ...]]:
+        """Random batches that together hold every episode of every game once; an array of indices a game."""
+        of_game = []
+        for game in range(len(self.arenas)):
+            order = np.random.default_rng(self._seed(purpose, game, *numbers)).permutation(self.config.episodes)
+            of_game.append([np.sort(order[first : first + size]) for first in range(0, len(order), size)])
+        return list(zip(*of_game, strict=True))
 
-    def _shuffled(self, episodes: Episodes, iteration: int) -> np.ndarray:
+    def _seed(self, purpose: int, game: int, *numbers: int) -> tuple[int, ...]:
+        return (self.config.seed, purpose + NUM_PURPOSES * game, *numbers)
+
+    def _packed(
+        self,
+        learner: Learner,
+        played: list[Played],
+        signs: list[np.ndarray],
+        weights: list[np.ndarray],
+        chosen: tuple[np.ndarray, ...],
+    ) -> Iterator[Streams]:
+        """Micro-batches of the chosen episodes, one game after the other."""
+        for game, of in enumerate(played):
+            yield from pack(self.decisions, game, learner.shapes, of.episodes, signs[game], weights[game], chosen[game])
+
+    def _no_point(self) -> jax.Array:
+        return jax.device_put(jnp.zeros((self.decisions.num_phases,), jnp.float32), self.learner.replicated)
+
+    def _shuffled(self, arena: Arena, episodes: Episodes, game: int, iteration: int) -> np.ndarray:
         """Each finished episode gets the result of another one: sides keep their win rates, nothing else remains."""
-        generator = np.random.default_rng((self.config.seed, SHUFFLE, iteration))
+        generator, spec = np.random.default_rng(self._seed(SHUFFLE, game, iteration)), arena.table.spec
         finished = np.flatnonzero(episodes.finished)
-        side = np.asarray(self.table.spec.side_of_role)[episodes.roles]
+        side = np.asarray(spec.side_of_role)[episodes.roles]
         of_side = np.stack(
             [np.where(side == s, episodes.outcome, 0).sum(1) / np.maximum((side == s).sum(1), 1)
-             for s in range(len(self.table.spec.sides))], axis=1,
+             for s in range(len(spec.sides))], axis=1,
         )  # fmt: skip
         of_side[finished] = of_side[generator.permutation(finished)]
         return np.take_along_axis(of_side, side, axis=1).astype(np.float32)
-
-    # ------------------------------------------------------------------ reports
-
-    def _outcomes(self, episodes: Episodes, plan: Any) -> dict[str, float]:
-        """Win rate of each side in mirror games, and how games went."""
-        spec = self.table.spec
-        mirror = (np.asarray(plan.holders) == LEARNER).all(1) & episodes.finished
-        side = np.asarray(spec.side_of_role)[episodes.roles]
-        report = {
-            f"mirror_win_rate/{name}": _mean((episodes.outcome[mirror] + 1)[side[mirror] == index] / 2)
-            for index, name in enumerate(spec.sides)
-        }
-        decisions = (episodes.behaviours.seat >= 0).sum(1)
-        return report | {
-            "truncated": float(episodes.truncated.mean()),
-            "overflowed": float(episodes.overflowed.mean()),
-            "decisions_per_game": float(decisions.mean()),
-        }
-
-    def _balance(self, given: BehaviourCredit, made: Any) -> dict[str, float]:
-        roles = self.table.spec.roles
-        values = credit_metrics(given, jnp.asarray(made.role), len(roles))
-        return {
-            f"{name}/{role.name}": float(value[index])
-            for name, value in values.items()
-            for index, role in enumerate(roles)
-        }
 
     @staticmethod
     def _times(tally: Tally, clock: float) -> dict[str, float]:
@@ -233,10 +270,31 @@ def credit_options(config: TrainConfig) -> CreditOptions:
     )
 
 
-def _batches(count: int, size: int, seed: tuple[int, ...]) -> list[np.ndarray]:
-    """Random batches that together hold every index once."""
-    order = np.random.default_rng(seed).permutation(count)
-    return [np.sort(order[first : first + size]) for first in range(0, count, size)]
+def _outcomes(played: Played) -> dict[str, float]:
+    """Win rate of each side in mirror games, and how games went."""
+    spec, episodes = played.arena.table.spec, played.episodes
+    mirror = (np.asarray(played.plan.holders) == LEARNER).all(1) & episodes.finished
+    side = np.asarray(spec.side_of_role)[episodes.roles]
+    report = {
+        f"mirror_win_rate/{name}": _mean((episodes.outcome[mirror] + 1)[side[mirror] == index] / 2)
+        for index, name in enumerate(spec.sides)
+    }
+    decisions = (episodes.behaviours.seat >= 0).sum(1)
+    return report | {
+        "truncated": float(episodes.truncated.mean()),
+        "overflowed": float(episodes.overflowed.mean()),
+        "decisions_per_game": float(decisions.mean()),
+    }
+
+
+def _balance(played: Played) -> dict[str, float]:
+    """How credit was spread over the roles."""
+    roles = played.arena.table.spec.roles
+    assert played.credit is not None
+    values = credit_metrics(played.credit, jnp.asarray(played.episodes.behaviours.role), len(roles))
+    return {
+        f"{name}/{role.name}": float(value[index]) for name, value in values.items() for index, role in enumerate(roles)
+    }
 
 
 def _mean(values: np.ndarray) -> float:

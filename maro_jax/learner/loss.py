@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from games.text.grammar import SPEECH, SPEECH_TOKEN, THOUGHT, TRIE, live_children
 from maro_jax.credit.objective import CreditOptions, behaviour_loss
 from maro_jax.credit.utility import gradient_scale, token_kl
+from maro_jax.learner.decisions import Decisions
 from maro_jax.learner.packing import Streams
 from maro_jax.policy.attention import CausalAttention
 from maro_jax.selfplay.reply import text_mask
-from maro_jax.selfplay.table import Table
 
 TEXT_CHUNK = 256  # sampled text tokens that run through the head together
 CONTEXT_CHUNK = 2048  # the same for tokens of `context_loss`
@@ -40,38 +40,38 @@ class TokenScores:
     kl: jax.Array
 
 
-def score_tokens(table: Table, params: Any, reference: Any, streams: Streams) -> TokenScores:
+def score_tokens(decisions: Decisions, params: Any, reference: Any, streams: Streams) -> TokenScores:
     """Scores the sampled tokens of a micro-batch.
 
     Args:
-      table: the game laid out for the policy.
+      decisions: the games.
       params: the policy's parameters.
       reference: parameters of the reference policy, or None for no KL.
       streams: R rows.
     """
-    return _score(table, params, reference, encode_streams(table, params, streams, streams.query), streams)
+    return _score(decisions, params, reference, encode_streams(decisions, params, streams, streams.query), streams)
 
 
-def _score(table: Table, params: Any, reference: Any, hidden: jax.Array, streams: Streams) -> TokenScores:
+def _score(decisions: Decisions, params: Any, reference: Any, hidden: jax.Array, streams: Streams) -> TokenScores:
     """`score_tokens`, given the hidden states `[R, Q, d]` at the queries under `params`."""
     hidden_reference = None
     if reference is not None:
-        hidden_reference = encode_streams(table, jax.lax.stop_gradient(reference), streams, streams.query)
-    scores = _score_actions(table, params, reference, hidden, hidden_reference, streams)
-    if table.spec.thought_tokens + table.spec.speech_tokens:
-        text = _score_text(table, params, reference, hidden, hidden_reference, streams)
+        hidden_reference = encode_streams(decisions, jax.lax.stop_gradient(reference), streams, streams.query)
+    scores = _score_actions(decisions, params, reference, hidden, hidden_reference, streams)
+    if decisions.free_text:
+        text = _score_text(decisions, params, reference, hidden, hidden_reference, streams)
         free = (streams.node > 0) & (streams.node < TRIE)
         scores = jax.tree.map(lambda a, b: jnp.where(free, a, b), text, scores)
     return jax.tree.map(lambda leaf: jnp.where(streams.node > 0, leaf, 0.0), scores)
 
 
-def encode_streams(table: Table, params: Any, streams: Streams, places: jax.Array | None = None) -> jax.Array:
+def encode_streams(decisions: Decisions, params: Any, streams: Streams, places: jax.Array | None = None) -> jax.Array:
     """[R, W, d]: hidden states of the packed streams; or [R, Q, d], those at `places` int32[R, Q]."""
     attention = CausalAttention(streams.segment)
-    return table.policy.forward(params, streams.tokens, streams.position, attention, places)[0]
+    return decisions.policy.forward(params, streams.tokens, streams.position, attention, places)[0]
 
 
-def context_loss(table: Table, params: Any, encoded: jax.Array, streams: Streams) -> jax.Array:
+def context_loss(decisions: Decisions, params: Any, encoded: jax.Array, streams: Streams) -> jax.Array:
     """Mean negative log-probability of every next token of the streams, whoever wrote it: language modelling.
 
     What others say and do is as much evidence of how people play as one's own replies. The whole head runs over a few
@@ -85,7 +85,7 @@ def context_loss(table: Table, params: Any, encoded: jax.Array, streams: Streams
     @jax.checkpoint
     def chunk_loss(chunk: tuple) -> jax.Array:
         hidden, token, counted = chunk
-        log_probs = jax.nn.log_softmax(table.policy.logits(params, hidden), axis=-1)
+        log_probs = jax.nn.log_softmax(decisions.policy.logits(params, hidden), axis=-1)
         picked = jnp.take_along_axis(log_probs, token[..., None], axis=-1)[..., 0]
         return -jnp.sum(jnp.where(counted, picked, 0.0))
 
@@ -107,19 +107,24 @@ def _along_queries(arrays: Any, width: int) -> Any:
 
 
 def _score_actions(
-    table: Table, params: Any, reference: Any, hidden: jax.Array, hidden_reference: jax.Array | None, streams: Streams
+    decisions: Decisions,
+    params: Any,
+    reference: Any,
+    hidden: jax.Array,
+    hidden_reference: jax.Array | None,
+    streams: Streams,
 ) -> TokenScores:
     """Scores of action tokens among the live children of their trie nodes."""
     node = jnp.maximum(streams.node - TRIE, 0)
-    children = jnp.asarray(table.grammar.child_tokens)[node]
+    children = jnp.asarray(decisions.child_tokens)[node]
     behaviour = jnp.minimum(streams.behaviour, streams.legal.shape[1] - 1)
     legal = jnp.take_along_axis(streams.legal, behaviour[..., None], axis=1)
-    live = live_children(table.grammar, node, legal) & (streams.node >= TRIE)[..., None]
+    live = live_children(decisions, node, legal) & (streams.node >= TRIE)[..., None]
     live = live.at[..., 0].set(live[..., 0] | (streams.node < TRIE))  # keep empty rows finite
     picked = live & (children == streams.token[..., None])
 
     def log_probs(params: Any, hidden: Any) -> jax.Array:
-        logits = table.policy.token_logits(params, hidden, children)
+        logits = decisions.policy.token_logits(params, hidden, children)
         return jax.nn.log_softmax(jnp.where(live, logits, -jnp.inf), axis=-1)
 
     own = log_probs(params, hidden)
@@ -135,7 +140,12 @@ def _summarise(own: jax.Array, other: jax.Array | None, allowed: jax.Array, log_
 
 
 def _score_text(
-    table: Table, params: Any, reference: Any, hidden: jax.Array, hidden_reference: jax.Array | None, streams: Streams
+    decisions: Decisions,
+    params: Any,
+    reference: Any,
+    hidden: jax.Array,
+    hidden_reference: jax.Array | None,
+    streams: Streams,
 ) -> TokenScores:
     """Scores of free-text tokens, through the whole head, a chunk at a time."""
     rows, queries = streams.node.shape
@@ -144,10 +154,10 @@ def _score_text(
     @jax.checkpoint
     def chunk_scores(chunk: tuple) -> TokenScores:
         hidden, hidden_reference, section, token = chunk
-        allowed = text_mask(table, section)
+        allowed = text_mask(decisions.tables[0], section)  # every game has the tokenizer's
 
         def log_probs(params: Any, hidden: Any) -> jax.Array:
-            logits = table.policy.logits(params, hidden)
+            logits = decisions.policy.logits(params, hidden)
             return jax.nn.log_softmax(jnp.where(allowed, logits, -jnp.inf), axis=-1)
 
         own = log_probs(params, hidden)
@@ -162,7 +172,7 @@ def _score_text(
 
 def micro_batch_loss(
     params: Any,
-    table: Table,
+    decisions: Decisions,
     options: CreditOptions,
     reference: Any,
     reference_point: jax.Array,
@@ -177,7 +187,7 @@ def micro_batch_loss(
 
     Args:
       params: the policy's parameters, differentiated.
-      table: the game laid out for the policy.
+      decisions: the games.
       options: credit's switches (static).
       reference: parameters of KTO's reference policy for its KL, or None.
       reference_point: float32[phases], z0 in force.
@@ -187,11 +197,11 @@ def micro_batch_loss(
       streams: the micro-batch.
     """
     if context_weight:
-        encoded = encode_streams(table, params, streams)
+        encoded = encode_streams(decisions, params, streams)
         hidden = jnp.take_along_axis(encoded, streams.query[..., None], axis=1)
     else:
-        hidden = encode_streams(table, params, streams, streams.query)
-    scores = _score(table, params, reference, hidden, streams)
+        hidden = encode_streams(decisions, params, streams, streams.query)
+    scores = _score(decisions, params, reference, hidden, streams)
     count = streams.weight.shape[1]
     belongs = streams.behaviour[..., None] == jnp.arange(count)
 
@@ -205,10 +215,10 @@ def micro_batch_loss(
     entropy = jnp.sum(scores.entropy)
     loss = scale * (jnp.sum(losses) - entropy_weight * entropy)
     if context_weight:
-        loss += scale * jnp.sum(present) * context_weight * context_loss(table, params, encoded, streams)
+        loss += scale * jnp.sum(present) * context_weight * context_loss(decisions, params, encoded, streams)
     log_ratio = jnp.where(present, log_prob - sampled_log_prob, 0.0)
     behaviour_kl = jnp.where(present, per_behaviour(scores.kl), 0.0)
-    phases = streams.phase[..., None] == jnp.arange(len(table.spec.phases))
+    phases = streams.phase[..., None] == jnp.arange(decisions.num_phases)
     tokens = jnp.sum(streams.node > 0)
     sums = {
         "loss": loss,

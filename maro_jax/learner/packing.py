@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
 
+from games.text.grammar import TRIE
+from maro_jax.learner.decisions import Decisions
 from maro_jax.selfplay.episodes import Array, Episodes
 from maro_jax.selfplay.table import Table
 
@@ -25,12 +27,12 @@ class Streams:
       segment: int32[R, W], number of the stream in its row, -1 for padding.
       position: int32[R, W], of the token in its stream.
       query: int32[R, Q], place in the row whose hidden state predicts the sampled token.
-      node: int32[R, Q], what it was sampled from, 0 for no token.
+      node: int32[R, Q], what it was sampled from (trie nodes as in `Decisions`), 0 for no token.
       token: int32[R, Q].
       log_prob: float32[R, Q], under the policy that sampled it.
       behaviour: int32[R, Q], which of the row's behaviours it belongs to, K for none.
       legal: bool[R, K, A].
-      phase: int32[R, K].
+      phase: int32[R, K], as in `Decisions`.
       sign: float32[R, K].
       weight: float32[R, K], 0 for no behaviour.
     """
@@ -59,25 +61,30 @@ class PackingShape:
     behaviours: int
 
 
-def packing_shapes(table: Table, capacity: int, tokens: int, shards: int) -> tuple[PackingShape, ...]:
-    """The shapes a run compiles its learner for, rising in width; any one stream fits the last.
+def packing_shapes(
+    decisions: Decisions, capacities: Sequence[int], tokens: int, shards: int
+) -> tuple[PackingShape, ...]:
+    """The shapes a run compiles its learner for, rising in width; any one stream of any game fits the last.
 
     Args:
-      table: the game laid out for the policy.
-      capacity: S, stream tokens after the role prefix.
+      decisions: the games.
+      capacities: S of each game, stream tokens after the role prefix.
       tokens: about how many tokens a micro-batch has.
       shards: rows are a multiple of it.
     """
-    spec, grammar, lexicon = table.spec, table.grammar, table.lexicon
-    longest = int(lexicon.prefix_lengths.max()) + capacity
-    turns = sum(count for _, count in spec.turns)
-    sampled = int((grammar.budgets + (grammar.budgets > 0)).sum(axis=1).max()) + grammar.label_tokens.shape[1]
+    longest = turns = queries = 0
+    for table, capacity in zip(decisions.tables, capacities, strict=True):
+        grammar = table.grammar
+        most = sum(count for _, count in table.spec.turns)
+        sampled = int((grammar.budgets + (grammar.budgets > 0)).sum(axis=1).max()) + grammar.label_tokens.shape[1]
+        longest = max(longest, int(table.lexicon.prefix_lengths.max()) + capacity)
+        turns, queries = max(turns, most), max(queries, most * sampled)
     widths = sorted({_round_up(-(-longest // part), WIDTH_MULTIPLE) for part in WIDTH_FRACTIONS})
     return tuple(
         PackingShape(
             rows=_round_up(max(1, tokens // width), shards),
             width=width,
-            queries=min(width, max(width // 2, turns * sampled)),
+            queries=min(width, max(width // 2, queries)),
             behaviours=max(width // 4, turns),
         )
         for width in widths
@@ -85,7 +92,8 @@ def packing_shapes(table: Table, capacity: int, tokens: int, shards: int) -> tup
 
 
 def pack(
-    table: Table,
+    decisions: Decisions,
+    game: int,
     shapes: tuple[PackingShape, ...],
     episodes: Episodes,
     sign: np.ndarray,
@@ -97,20 +105,21 @@ def pack(
     Behaviours that had no choice (every token forced) are left out: they have no gradient.
 
     Args:
-      table: the game laid out for the policy.
+      decisions: the games.
+      game: index of the one that was played.
       shapes: from `packing_shapes`.
       episodes: on the host.
       sign: float32[E, B].
       weight: float32[E, B].
       chosen: int[C], indices of episodes.
     """
-    streams = _Trained(table, episodes, weight, chosen)
+    streams = _Trained(decisions.tables[game], episodes, weight, chosen)
     taken = 0
     for shape in shapes:
         fits = int(np.searchsorted(streams.size, shape.width, side="right"))
         rows = _bins(streams, np.arange(taken, fits)[::-1], shape)
         for first in range(0, len(rows), shape.rows):
-            yield _fill(table, shape, episodes, sign, weight, rows[first : first + shape.rows], streams)
+            yield _fill(decisions, game, shape, episodes, sign, weight, rows[first : first + shape.rows], streams)
         taken = fits
     if taken < len(streams.size):
         raise ValueError(f"a stream of {streams.size[-1]} tokens exceeds the widest row, {shapes[-1].width}")
@@ -165,7 +174,8 @@ def _bins(streams: _Trained, candidates: np.ndarray, shape: PackingShape) -> lis
 
 
 def _fill(
-    table: Table,
+    decisions: Decisions,
+    game: int,
     shape: PackingShape,
     episodes: Episodes,
     sign: np.ndarray,
@@ -174,8 +184,9 @@ def _fill(
     streams: _Trained,
 ) -> Streams:
     """One micro-batch; rows beyond those given stay empty."""
-    out = _empty(table, shape)
-    made = episodes.behaviours
+    out = _empty(decisions, shape)
+    lexicon, made = decisions.tables[game].lexicon, episodes.behaviours
+    first_node, first_phase = decisions.first_node[game], decisions.first_phase[game]
     for row, members in enumerate(rows):
         begin = query = behaviour = 0
         for number, stream in enumerate(members):
@@ -183,27 +194,28 @@ def _fill(
             prefix, size = int(streams.prefix[stream]), int(streams.size[stream])
             end, count = begin + size, part.stop - part.start
             role = episodes.roles[episode, seat]
-            out.tokens[row, begin : begin + prefix] = table.lexicon.prefix_tokens[role, :prefix]
+            out.tokens[row, begin : begin + prefix] = lexicon.prefix_tokens[role, :prefix]
             out.tokens[row, begin + prefix : end] = episodes.tokens[episode, seat, : size - prefix]
             out.segment[row, begin:end] = number
             out.position[row, begin:end] = np.arange(size)
             at = streams.position[part]
-            decisions, local = np.unique(streams.decision[part], return_inverse=True)
-            tokens, behaviours = slice(query, query + count), slice(behaviour, behaviour + len(decisions))
+            indices, local = np.unique(streams.decision[part], return_inverse=True)
+            tokens, behaviours = slice(query, query + count), slice(behaviour, behaviour + len(indices))
             out.query[row, tokens] = begin + prefix + at - 1
-            out.node[row, tokens] = episodes.node[episode, seat, at]
+            node = episodes.node[episode, seat, at].astype(np.int32)
+            out.node[row, tokens] = np.where(node >= TRIE, node + first_node, node)
             out.token[row, tokens] = episodes.tokens[episode, seat, at]
             out.log_prob[row, tokens] = episodes.log_probs[episode, seat, at]
             out.behaviour[row, tokens] = behaviour + local
-            out.legal[row, behaviours] = made.legal[episode, decisions]
-            out.phase[row, behaviours] = made.phase[episode, decisions]
-            out.sign[row, behaviours] = sign[episode, decisions]
-            out.weight[row, behaviours] = weight[episode, decisions]
-            begin, query, behaviour = end, query + count, behaviour + len(decisions)
+            out.legal[row, behaviours, : made.legal.shape[2]] = made.legal[episode, indices]
+            out.phase[row, behaviours] = first_phase + made.phase[episode, indices].astype(np.int32)
+            out.sign[row, behaviours] = sign[episode, indices]
+            out.weight[row, behaviours] = weight[episode, indices]
+            begin, query, behaviour = end, query + count, behaviour + len(indices)
     return out
 
 
-def _empty(table: Table, shape: PackingShape) -> Streams:
+def _empty(decisions: Decisions, shape: PackingShape) -> Streams:
     def full(size: int, dtype: type, value: int = 0, *more: int) -> np.ndarray:
         return np.full((shape.rows, size, *more), value, dtype)
 
@@ -216,7 +228,7 @@ def _empty(table: Table, shape: PackingShape) -> Streams:
         token=full(shape.queries, np.int32),
         log_prob=full(shape.queries, np.float32),
         behaviour=full(shape.queries, np.int32, shape.behaviours),
-        legal=full(shape.behaviours, bool, 0, table.spec.num_actions),
+        legal=full(shape.behaviours, bool, 0, decisions.num_actions),
         phase=full(shape.behaviours, np.int32),
         sign=full(shape.behaviours, np.float32),
         weight=full(shape.behaviours, np.float32),

@@ -12,11 +12,11 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from maro_jax.credit.objective import CreditOptions
+from maro_jax.learner.decisions import Decisions
 from maro_jax.learner.loss import micro_batch_loss
 from maro_jax.learner.optimizer import make_optimizer
 from maro_jax.learner.packing import PackingShape, Streams
 from maro_jax.policy.sharding import parameter_shardings
-from maro_jax.selfplay.table import Table
 
 BATCH_AXES = ("data", "fsdp")
 
@@ -40,14 +40,14 @@ class LearnerState:
 
 
 class Learner:
-    """Learning steps of a policy in a game, compiled once for each width of micro-batch.
+    """Learning steps of a policy in its games, compiled once for each width of micro-batch.
 
     Gradients, parameters and optimizer state keep the parameters' shardings; rows are split over `data` and `fsdp`.
     """
 
     def __init__(
         self,
-        table: Table,
+        decisions: Decisions,
         shapes: tuple[PackingShape, ...],
         mesh: Mesh,
         options: CreditOptions,
@@ -61,7 +61,7 @@ class Learner:
         """Prepares the compiled functions; nothing is compiled before the first use.
 
         Args:
-          table: the game laid out for the policy.
+          decisions: the games that are learnt.
           shapes: of the micro-batches.
           mesh: with the axes data, fsdp, tensor.
           options: credit's switches.
@@ -71,11 +71,11 @@ class Learner:
           entropy_weight: weight of the entropy bonus.
           context_weight: weight of language modelling beside the replies (for cloning).
         """
-        self.table, self.shapes, self.options = table, shapes, options
+        self.decisions, self.shapes, self.options = decisions, shapes, options
         self.schedule = schedule
         self.optimizer = make_optimizer(optimizer, schedule, max_grad_norm)
         self.uses_reference = options.utility == "kto" and options.reference_point == "token_kl"
-        self.params_sharding = parameter_shardings(table.policy, mesh)
+        self.params_sharding = parameter_shardings(decisions.policy, mesh)
         self.replicated = NamedSharding(mesh, PartitionSpec())
         self.batch_sharding = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
         self._entropy_weight, self._context_weight = entropy_weight, context_weight
@@ -135,7 +135,7 @@ class Learner:
 
     def _zero_sums(self) -> dict[str, jax.Array]:
         names = ("loss", "entropy", "tokens", "behaviours", "log_prob", "log_ratio_squared", "gradient_scale")
-        phases = len(self.table.spec.phases)
+        phases = self.decisions.num_phases
         return {name: jnp.float32(0) for name in names} | {
             name: jnp.zeros((phases,), jnp.float32) for name in ("kl", "phase_behaviours")
         }
@@ -145,7 +145,7 @@ class Learner:
     ) -> tuple[Any, Any]:
         (_, new_sums), new = jax.value_and_grad(micro_batch_loss, has_aux=True)(
             params,
-            self.table,
+            self.decisions,
             self.options,
             reference,
             point,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from maro_jax.run.directory import recorded_config
@@ -13,21 +14,33 @@ GameParameters = dict[str, bool | int | float | str]
 EXAMPLE_GAME = "werewolf-v0:num_seats=6,max_days=5"
 
 
-def parse_games(text: str) -> tuple[str, GameParameters]:
-    """Reads `name[:key=value,...]`; a value may hold commas (`night_order=wolf,doctor,seer`).
+def parse_games(text: str) -> list[tuple[str, GameParameters]]:
+    """Reads games as `name[:key=value,...]`, one after the other; a value may hold commas (`night_order=wolf,doctor`).
+
+    A comma or semicolon followed by a versioned name (`avalon-v0`) begins the next game.
 
     Returns:
-      The game's name and its parameters, as `bool`, `int`, `float` or `str`.
+      Each game's name and its parameters, as `bool`, `int`, `float` or `str`.
 
     Raises:
-      ConfigError: the text has another form, or names more than one game.
+      ConfigError: the text has another form, or names a game twice with the same parameters.
     """
+    games = [_parse_game(part, text) for part in split_games(text)]
+    if any(games.count(game) > 1 for game in games):
+        raise ConfigError(f"--games={text} names a game twice, for example --games={EXAMPLE_GAME}")
+    return games
+
+
+def split_games(text: str) -> list[str]:
+    """The text of each game in `--games`."""
+    return re.split(r"[,;](?=[a-z][a-z0-9_]*-v\d+(?:[:,;]|$))", text)
+
+
+def _parse_game(text: str, whole: str) -> tuple[str, GameParameters]:
     name, _, rest = text.partition(":")
     example = f"for example --games={EXAMPLE_GAME}"
-    if "," in name or ";" in text:
-        raise ConfigError(f"--games={text} names several games; exactly one is trained on, {example}")
-    if not name or name != name.strip() or (":" in text and not rest) or ":" in rest:
-        raise ConfigError(f"--games={text} is not of the form name:key=value,key=value, {example}")
+    if not name or not re.fullmatch(r"[\w-]+", name) or (":" in text and not rest) or ":" in rest:
+        raise ConfigError(f"--games={whole} is not of the form name:key=value,key=value, {example}")
     pairs: list[list[str]] = []
     for part in rest.split(",") if rest else []:
         key, equals, value = part.partition("=")
@@ -36,10 +49,10 @@ def parse_games(text: str) -> tuple[str, GameParameters]:
         elif not equals and part and pairs:
             pairs[-1][1] += "," + part
         else:
-            raise ConfigError(f"--games={text}: {part!r} is not of the form key=value, {example}")
+            raise ConfigError(f"--games={whole}: {part!r} is not of the form key=value, {example}")
     keys = [key for key, _ in pairs]
     if len(set(keys)) < len(keys):
-        raise ConfigError(f"--games={text} sets a parameter twice, {example}")
+        raise ConfigError(f"--games={whole} sets a parameter twice, {example}")
     return name, {key: _literal(value) for key, value in pairs}
 
 

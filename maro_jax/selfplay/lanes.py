@@ -130,7 +130,7 @@ def advance(
     table: Table,
     plan: RolloutPlan,
     root: jax.Array,
-    scripted: bool,
+    scripted_rows: int,
     lanes: LaneState,
     records: Episodes,
     next_episode: jax.Array,
@@ -141,7 +141,7 @@ def advance(
       table: the game laid out for the policy.
       plan: the episodes to play.
       root: key of the rollout.
-      scripted: whether any seat may be held by a scripted player (static).
+      scripted_rows: most scripted seats that reply in one call, the others wait (static); 0 if none plays.
       lanes: L lanes.
       records: the batch's records.
       next_episode: int32[], the first episode of the plan not dealt yet.
@@ -150,8 +150,8 @@ def advance(
     lanes, fresh, next_episode = _refill(table, plan, root, lanes, next_episode)
     opened = (stepped & ~lanes.game.over) | fresh
     lanes, records = _open_turns(table, lanes, records, opened)
-    if scripted:
-        lanes, records = _scripted_replies(table, plan, root, lanes, records, opened)
+    if scripted_rows:
+        lanes, records = _scripted_replies(table, plan, root, scripted_rows, lanes, records)
     return lanes, records, next_episode
 
 
@@ -272,13 +272,30 @@ def _longest_reply(table: Table) -> int:
 
 
 def _scripted_replies(
-    table: Table, plan: RolloutPlan, root: jax.Array, lanes: LaneState, records: Episodes, opened: jax.Array
+    table: Table, plan: RolloutPlan, root: jax.Array, rows: int, lanes: LaneState, records: Episodes
 ) -> tuple[LaneState, Episodes]:
-    """Writes the whole reply of scripted seats: empty thought, speech by template, the action's label."""
+    """Writes the whole reply of scripted seats, of at most `rows` lanes: few of many are scripted beside a model."""
     holder = lanes.of_actor(lanes.holder)
-    speaking = opened & (lanes.mode == WAITING) & ((holder == HEURISTIC) | (holder == RANDOM))
-    deal = plan.episode[jnp.minimum(lanes.slot, plan.episode.shape[0] - 1)]
-    keys = purpose_key(root, SCRIPT, deal, lanes.game.step)
+    speaking = (lanes.mode == WAITING) & ((holder == HEURISTIC) | (holder == RANDOM))
+    _, lane = jax.lax.top_k(speaking.astype(jnp.int8), rows)
+    speaking = speaking[lane]
+    some, records = _scripted_reply(table, plan, root, jax.tree.map(lambda leaf: leaf[lane], lanes), records, speaking)
+    lane = jnp.where(speaking, lane, lanes.mode.shape[0])
+    written = {name: getattr(lanes, name).at[lane].set(getattr(some, name), mode="drop") for name in _REPLY_FIELDS}
+    return dataclasses.replace(lanes, **written), records
+
+
+# What a reply changes of a lane.
+_REPLY_FIELDS = ("mode", "length", "section", "node", "action", "utterances", "utterance_lengths")
+
+
+def _scripted_reply(
+    table: Table, plan: RolloutPlan, root: jax.Array, lanes: LaneState, records: Episodes, speaking: jax.Array
+) -> tuple[LaneState, Episodes]:
+    """A whole reply where `speaking` bool[L]: empty thought, speech by template, the action's label."""
+    holder = lanes.of_actor(lanes.holder)
+    episode = plan.episode[jnp.minimum(lanes.slot, plan.episode.shape[0] - 1)]
+    keys = purpose_key(root, SCRIPT, episode, lanes.game.step)
     views = jax.vmap(lambda game: view_of_actor(table.game, game))(lanes.game)
     sensible = jax.vmap(table.heuristic)(views, keys)
     action = jnp.where(holder == HEURISTIC, sensible, jax.vmap(random_legal)(views, keys))
@@ -286,8 +303,7 @@ def _scripted_replies(
         if table.grammar.budgets[:, section].any():
             lanes, records = _scripted_section(table, lanes, records, speaking, section, action)
     lanes, records = _scripted_label(table, lanes, records, speaking, action)
-    finished = dataclasses.replace(lanes, mode=jnp.full_like(lanes.mode, REPLIED), action=action)
-    return select(speaking, finished, lanes), records
+    return dataclasses.replace(lanes, mode=jnp.full_like(lanes.mode, REPLIED), action=action), records
 
 
 def _scripted_section(

@@ -99,6 +99,7 @@ def play(
     """Plays one device's share of the plan; see `build_rollout`."""
     episodes = plan.episode.shape[0]
     cache = _prefilled_cache(table, sizes, models, params) if models else None
+    scripted_rows = sizes.scripted_rows(models) if scripted else 0
 
     def has_work(carry: tuple) -> jax.Array:
         lanes, _, _, next_episode, _ = carry
@@ -106,7 +107,7 @@ def play(
 
     def work(carry: tuple) -> tuple:
         lanes, records, cache, next_episode, usage = carry
-        lanes, records, next_episode = advance(table, plan, key, scripted, lanes, records, next_episode)
+        lanes, records, next_episode = advance(table, plan, key, scripted_rows, lanes, records, next_episode)
         busy = jnp.stack([jnp.sum(lanes.mode != IDLE), jnp.asarray(sizes.lanes)]).astype(jnp.float32)
         usage = dataclasses.replace(usage, busy=usage.busy + busy)
         if models:

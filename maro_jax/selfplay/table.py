@@ -51,6 +51,10 @@ class RolloutSizes:
             block=64,
         )
 
+    def scripted_rows(self, models: int) -> int:
+        """Scripted seats that may reply between two model steps: all where no model plays, else about who is due."""
+        return max(1, self.lanes // 4) if models else self.lanes
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Table:

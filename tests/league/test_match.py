@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from jax import monitoring
 
+from games.core import Role
 from games.registry import make
 from maro_jax.league.arena import Arena, Tally
 from maro_jax.league.match import MatchResult, Rate, play_match, score_match
@@ -115,6 +117,41 @@ def test_games_of_one_deal_count_as_one_observation():
     )
 
 
+def scored_outcomes(sides: int, outcome: list[list[float]]) -> MatchResult:
+    """A match of a game with one seat a side, from its outcomes by game and seat."""
+    roles = tuple(Role(f"role {side}", f"side {side}") for side in range(sides))
+    spec = dataclasses.replace(table().spec, num_seats=sides, roles=roles, sides=tuple(role.side for role in roles))
+    place: Any = SimpleNamespace(table=SimpleNamespace(spec=spec))
+    episodes = dataclasses.replace(
+        no_episodes(len(outcome)),
+        roles=np.tile(np.arange(sides, dtype=np.int8), (len(outcome), 1)),
+        outcome=np.asarray(outcome, np.float32),
+        terminated=np.ones(len(outcome), bool),
+    )
+    return score_match(place, episodes)
+
+
+def test_where_both_gain_the_rival_in_the_same_seat_is_the_yardstick():
+    # The first player earns 0.5 and 0.75 of the most, its rival 0.25 in seat 0 and 0.75 in seat 1.
+    result = scored_outcomes(2, [[0.0, 0.5], [-0.5, 0.5]] * 3)
+    assert (result.sides["side 0"].mean, result.sides["side 1"].mean) == (0.5, 0.75)
+    assert result.total.mean == 0.5 + (0.25 + 0.0) / 4 and result.total.count == 3
+
+
+def test_who_plays_alone_is_compared_on_the_same_deals():
+    result = scored_outcomes(1, [[1.0], [0.0], [-1.0], [-0.5]])
+    assert result.sides["side 0"].mean == 0.5 and result.sides["side 0"].count == 2
+    assert result.total.mean == 0.5 + np.mean([0.5, -0.25]) / 2
+    assert result.games == 4 and result.roles["role 0"].mean == 0.5
+
+
+def test_among_three_sides_the_mean_rival_counts():
+    outcome = [[1.0, -1.0, -1.0], [-1.0, 1.0, -1.0], [1.0, -1.0, -1.0]]  # the first player wins on sides 0 and 1
+    result = scored_outcomes(3, outcome * 2)
+    own, rival = np.array([1.0, 1.0, 0.0]), np.array([0.5, 0.0, 0.0])
+    assert result.total.mean == pytest.approx(0.5 + np.mean(own - rival) / 2)
+
+
 def test_intervals_hold_the_truth_as_often_as_they_say():
     chance, held, trials = np.random.default_rng(4), 0, 400
     for _ in range(trials):
@@ -158,13 +195,13 @@ def test_a_match_against_a_scripted_player_seats_it_on_the_other_side(against: s
 
 
 def test_a_short_last_batch_is_played_and_its_filling_dropped():
-    whole, cut = (training_plan("mix", 0, count, 2) for count in (2 * BATCH, BATCH + 5))
+    whole, cut = (training_plan("warm_start", 0, count, 2) for count in (2 * BATCH, BATCH + 5))
     models = [params(0), params(1)]
     expected, tally = arena().play(models, whole, 4, scripted=False), Tally()
     episodes = arena().play(models, cut, 4, scripted=False, tally=tally)
     assert len(episodes.lengths) == BATCH + 5 and tally.games == BATCH + 5
     jax.tree.map(lambda one, other: np.testing.assert_array_equal(one, other[: BATCH + 5]), episodes, expected)
-    few = arena().play(models, training_plan("mix", 0, 3, 2), 4, scripted=False)
+    few = arena().play(models, training_plan("warm_start", 0, 3, 2), 4, scripted=False)
     jax.tree.map(lambda one, other: np.testing.assert_array_equal(one, other[:3]), few, expected)
     assert {LEARNER, OPPONENT} == set(np.unique(episodes.behaviours.holder[episodes.behaviours.seat >= 0]))
     assert 0 < tally.rates()["lane_occupancy"] <= 1 and tally.rates()["games_per_second"] > 0
@@ -179,7 +216,7 @@ def test_purposes_do_not_share_their_chance():
 
 def test_programs_are_compiled_once():
     place = arena()
-    place.play([params(0), params(1)], training_plan("mix", 0, BATCH, 2), 7, scripted=False)
+    place.play([params(0), params(1)], training_plan("warm_start", 0, BATCH, 2), 7, scripted=False)
     compiled: list[str] = []
 
     def listen(event: str, duration: float, **_: Any) -> None:
@@ -190,7 +227,7 @@ def test_programs_are_compiled_once():
     try:
         seconds = place.tally.compile_seconds
         for seed in range(3):
-            plan = training_plan("mirror" if seed else "mix", 100 * seed, BATCH + seed, 2)
+            plan = training_plan("mirror" if seed else "warm_start", 100 * seed, BATCH + seed, 2)
             heat = [0.5 + seed, 1.0]
             place.play([params(seed), params(1)], plan, 7, scripted=False, temperature=heat)
         assert place.tally.compile_seconds == seconds

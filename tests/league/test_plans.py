@@ -25,7 +25,7 @@ def test_a_match_plays_every_deal_once_for_each_side(sides: int, holder: int, op
 
 
 def test_a_match_that_favours_a_side_is_refused():
-    with pytest.raises(ValueError, match="a match of 7 games does not give each of 2 sides as many; for example 8"):
+    with pytest.raises(ValueError, match="a match of 7 games does not play each deal 2 times; for example 8"):
         match_plan(0, 7, 2, LEARNER, RANDOM)
 
 
@@ -45,6 +45,13 @@ def test_half_of_the_games_are_mirrors_and_in_the_others_each_rival_holds_each_s
     expected = [tuple(np.where(np.arange(sides) == side, rival, LEARNER)) for rival in rivals for side in range(sides)]
     assert tables == dict.fromkeys(expected, 24 // len(expected))
     assert plan.episode.tolist() == plan.deal.tolist() == list(range(first, first + 48))
+
+
+def test_who_plays_alone_has_no_opponents():
+    assert np.all(training_plan("mix", 0, 8, 1).holders == LEARNER)
+    plan = match_plan(3, 8, 1, LEARNER, RANDOM)
+    assert plan.holders[:, 0].tolist() == 4 * [LEARNER, RANDOM]
+    assert plan.deal.tolist() == [3, 3, 4, 4, 5, 5, 6, 6]
 
 
 def test_a_mirror_gives_the_learner_every_seat():

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from maro_jax.credit.objective import CreditOptions
+from maro_jax.learner.decisions import Decisions
 from maro_jax.learner.packing import PackingShape, Streams, pack
 from maro_jax.policy.attention import CausalAttention
 from maro_jax.policy.config import TINY
@@ -46,10 +47,15 @@ class Material:
     reference: Any
     point: np.ndarray
 
+    @property
+    def decisions(self) -> Decisions:
+        """The one game, as the learner knows it."""
+        return Decisions.of([self.table])
+
     def packed(self, chosen: np.ndarray = CHOSEN, weight: np.ndarray | None = None) -> list[Streams]:
         """Micro-batches of some episodes."""
         weight = self.weight if weight is None else weight
-        return list(pack(self.table, (SHAPE,), self.episodes, self.sign, weight, chosen))
+        return list(pack(self.decisions, 0, (SHAPE,), self.episodes, self.sign, weight, chosen))
 
 
 @functools.cache

@@ -26,7 +26,7 @@ def loss_of(given: Material, options: CreditOptions, entropy_weight: float, para
     known = reference if options.utility == "kto" else None
     return micro_batch_loss(
         params,
-        table=given.table,
+        decisions=given.decisions,
         options=options,
         reference=known,
         reference_point=jnp.asarray(given.point),
@@ -91,7 +91,7 @@ def test_a_stream_learns_the_same_whatever_it_is_packed_with():
 
 @functools.cache
 def encoder(name: str) -> Any:
-    return jax.jit(functools.partial(encode_streams, material(name).table))
+    return jax.jit(functools.partial(encode_streams, material(name).decisions))
 
 
 def test_hidden_states_do_not_see_the_neighbours():
@@ -130,7 +130,7 @@ def test_context_loss_is_the_mean_over_every_next_token():
             total += np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[streams.tokens[row, place + 1]]
             count += 1
     assert count > 300
-    loss = jax.jit(functools.partial(context_loss, given.table))(given.params, hidden, streams)
+    loss = jax.jit(functools.partial(context_loss, given.decisions))(given.params, hidden, streams)
     assert float(loss) == pytest.approx(total / count, rel=1e-5)
 
 
@@ -162,7 +162,7 @@ def test_no_logits_of_all_tokens_exist_at_once(utility: CreditOptions):
 def test_rows_without_tokens_score_zero():
     given = material("acts")
     streams = given.packed(CHOSEN[:1])[0]
-    scores = jax.jit(lambda params, streams: score_tokens(given.table, params, given.reference, streams))(
+    scores = jax.jit(lambda params, streams: score_tokens(given.decisions, params, given.reference, streams))(
         given.params, streams
     )
     empty = streams.node == 0

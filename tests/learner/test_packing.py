@@ -55,7 +55,7 @@ def test_every_weighted_behaviour_is_packed_exactly_once(name: str):
     given = material(name)
     made = given.episodes.behaviours.seat >= 0
     number = 1 + np.arange(made.size, dtype=np.float32).reshape(made.shape)
-    shapes = packing_shapes(given.table, given.episodes.tokens.shape[2], tokens=600, shards=2)
+    shapes = packing_shapes(given.decisions, [given.episodes.tokens.shape[2]], tokens=600, shards=2)
 
     @hypothesis.settings(max_examples=15, deadline=None, derandomize=True, database=None)
     @hypothesis.given(strategies.integers(0, 2**32 - 1), strategies.sampled_from([0.02, 0.3, 1.0]))
@@ -64,7 +64,7 @@ def test_every_weighted_behaviour_is_packed_exactly_once(name: str):
         weight = (made * (chance.random(made.shape) < share) * chance.uniform(0.1, 3, made.shape)).astype(np.float32)
         chosen = np.sort(chance.permutation(len(made))[: chance.integers(1, 17)])
         found = []
-        for streams in pack(given.table, shapes, given.episodes, number, weight, chosen):
+        for streams in pack(given.decisions, 0, shapes, given.episodes, number, weight, chosen):
             shape = PackingShape(*streams.tokens.shape, streams.node.shape[1], streams.weight.shape[1])
             assert shape in shapes
             found += [pair for row in range(shape.rows) for pair in check_row(name, streams, row)]
@@ -87,7 +87,7 @@ def test_every_weighted_behaviour_is_packed_exactly_once(name: str):
 def test_shapes_hold_the_longest_stream_and_divide_by_the_shards():
     given = material("text")
     for shards in (1, 4, 8):
-        shapes = packing_shapes(given.table, 300, tokens=1000, shards=shards)
+        shapes = packing_shapes(given.decisions, [300], tokens=1000, shards=shards)
         assert [shape.width for shape in shapes] == sorted({shape.width for shape in shapes})
         assert shapes[-1].width >= int(given.table.lexicon.prefix_lengths.max()) + 300
         assert all(shape.rows % shards == 0 and shape.rows * shape.width >= 1000 - shape.width for shape in shapes)
@@ -101,7 +101,7 @@ def test_no_limit_of_a_row_is_exceeded(limit: str):
     tight = {"queries": 60, "behaviours": 8, "width": 208}
     shape = dataclasses.replace(SHAPE, **{limit: tight[limit]})
     found = []
-    batches = list(pack(given.table, (shape,), given.episodes, number, given.weight, np.arange(16)))
+    batches = list(pack(given.decisions, 0, (shape,), given.episodes, number, given.weight, np.arange(16)))
     for streams in batches:
         found += [pair for row in range(shape.rows) for pair in check_row("text", streams, row)]
     assert len(found) == len(set(found)) == sum((batch.weight > 0).sum() for batch in batches) > 100
@@ -115,11 +115,11 @@ def test_no_limit_of_a_row_is_exceeded(limit: str):
 
 def test_nothing_to_learn_packs_nothing():
     given = material("acts")
-    assert list(pack(given.table, (SHAPE,), given.episodes, given.sign, 0 * given.weight, np.arange(16))) == []
+    assert list(pack(given.decisions, 0, (SHAPE,), given.episodes, given.sign, 0 * given.weight, np.arange(16))) == []
 
 
 def test_a_stream_too_long_for_every_row_is_refused():
     given = material("text")
     narrow = dataclasses.replace(SHAPE, width=64)
     with pytest.raises(ValueError, match="exceeds the widest row, 64"):
-        list(pack(given.table, (narrow,), given.episodes, given.sign, given.weight, np.arange(16)))
+        list(pack(given.decisions, 0, (narrow,), given.episodes, given.sign, given.weight, np.arange(16)))

@@ -22,7 +22,7 @@ ENTROPY, NORMALISER, RATE = 0.02, 37.0, 1e-3
 @functools.cache
 def learner(mesh: str, max_grad_norm: float = 1e9, optimizer: str = "adam") -> Learner:
     return Learner(
-        material("text").table,
+        material("text").decisions,
         (SHAPE,),
         mesh_of(*MESHES[mesh]),
         OPTIONS,
@@ -126,7 +126,7 @@ def test_cloning_takes_the_same_step_on_every_mesh():
     given, steps = material("text"), []
     for mesh in ("one device", "all axes"):
         place = Learner(
-            given.table,
+            given.decisions,
             (SHAPE,),
             mesh_of(*MESHES[mesh]),
             CreditOptions(utility="reinforce", baseline="none", balance="none"),

@@ -164,12 +164,16 @@ def test_make_config_refuses_unknown_fields_and_wrong_types():
 
 
 def test_parse_games():
-    assert parse_games("werewolf-v0") == ("werewolf-v0", {})
+    assert parse_games("werewolf-v0") == [("werewolf-v0", {})]
     text = "werewolf-v0:night_order=wolf,doctor,seer,num_seats=6,reveal_roles=false,x=0.5"
-    assert parse_games(text) == (
-        "werewolf-v0",
-        {"night_order": "wolf,doctor,seer", "num_seats": 6, "reveal_roles": False, "x": 0.5},
-    )
+    game = ("werewolf-v0", {"night_order": "wolf,doctor,seer", "num_seats": 6, "reveal_roles": False, "x": 0.5})
+    assert parse_games(text) == [game]
+    several = [game, ("avalon-v0", {}), ("bargaining-v0", {"instances": "1,2,3/8,1,0/4,0,2;1,1,1/5,5,0/0,0,10"})]
+    for separator in ",;":
+        both = f"avalon-v0{separator}bargaining-v0:instances=1,2,3/8,1,0/4,0,2;1,1,1/5,5,0/0,0,10"
+        assert parse_games(f"{text}{separator}{both}") == several
+    with pytest.raises(ConfigError, match="names a game twice"):
+        parse_games("kuhn-v0,avalon-v0,kuhn-v0")
 
 
 def test_mesh_and_cpu_devices():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from maro_jax.learner.decisions import Decisions
 from maro_jax.learner.loss import score_tokens
 from maro_jax.learner.packing import Streams, pack, packing_shapes
 from maro_jax.policy.attention import CausalAttention
@@ -25,15 +26,17 @@ def learner_rows(name: str, episodes: Episodes) -> list[Streams]:
     made = episodes.behaviours
     weight = ((made.holder == LEARNER) & (made.seat >= 0)).astype(np.float32)
     number = 1 + np.arange(weight.size, dtype=np.float32).reshape(weight.shape)
-    shapes = packing_shapes(table, episodes.tokens.shape[2], tokens=1024, shards=1)[-1:]
-    return list(pack(table, shapes, episodes, number, weight, np.arange(len(weight))))
+    decisions = Decisions.of([table])
+    shapes = packing_shapes(decisions, [episodes.tokens.shape[2]], tokens=1024, shards=1)[-1:]
+    return list(pack(decisions, 0, shapes, episodes, number, weight, np.arange(len(weight))))
 
 
 @functools.cache
 def scorer(name: str) -> Any:
     table = world(name).table
     return jax.jit(
-        lambda params, streams: score_tokens(table, params, None, streams), compiler_options=COMPILER_OPTIONS
+        lambda params, streams: score_tokens(Decisions.of([table]), params, None, streams),
+        compiler_options=COMPILER_OPTIONS,
     )
 
 

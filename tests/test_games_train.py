@@ -1,0 +1,110 @@
+"""Every game through the whole command, and several games in one run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+from jax import monitoring
+
+from games.registry import GAMES
+from maro_jax.evaluate import evaluate
+from maro_jax.league.session import run_session
+from maro_jax.league.trainer import Trainer
+from maro_jax.run.config import EvaluateConfig
+from maro_jax.run.directory import read_games
+from maro_jax.run.fields import ConfigError
+from tests.entry_points import metrics, small_config, train_quietly
+from tests.games.test_testing import SMALL
+
+pytestmark = pytest.mark.usefixtures("kept_programs", "quick_compilation")
+
+FAST = ("bargaining-v0", "kuhn-v0")  # the other games train in the slow tier
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For programs that are run a few times only."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def text_of(name: str) -> str:
+    """A game, small, as the command line names it."""
+    parameters = ",".join(f"{key}={value}" for key, value in SMALL[name].items())
+    return f"{name}:{parameters}" if parameters else name
+
+
+def trained(folder: Path, games: str) -> tuple[dict[str, Any], list[str]]:
+    changes = {"warm_start_games": 16, "iterations": 1, "eval_every": 1}
+    return train_quietly(small_config(folder, games=games, **changes))
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in FAST else pytest.mark.slow) for n in GAMES])
+def test_every_game_trains(name: str, tmp_path: Path):
+    summary, lines = trained(tmp_path / "run", text_of(name))
+    assert 0 <= summary["win_rate_low"] <= summary["win_rate_high"] <= 1
+    last = metrics(tmp_path / "run")[-1]
+    assert last["learnt_behaviours"] > 0 and last["grad_norm"] > 0 and last["skipped"] == 0
+    assert last["overflowed"] == 0
+    assert lines[-1] == str((tmp_path / "run").resolve())
+
+
+@pytest.fixture(scope="module")
+def mixed_run(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("runs") / "mixed"
+    return folder, *trained(folder, ",".join(map(text_of, FAST)))
+
+
+def test_a_mixed_run_learns_and_is_judged_in_each_of_its_games(mixed_run):
+    folder, summary, lines = mixed_run
+    assert set(summary["games"]) == set(FAST)
+    rates = [summary["games"][name]["win_rate"] for name in FAST]
+    assert summary["win_rate"] == pytest.approx(sum(rates) / len(FAST))
+    assert summary == json.loads((folder / "summary.json").read_text())
+    last = metrics(folder)[-1]
+    assert {f"{name}/win_rate" for name in FAST} | {"win_rate"} <= set(last)
+    for name, side in (("bargaining-v0", "first"), ("kuhn-v0", "first")):
+        assert 0 <= last[f"{name}/mirror_win_rate/{side}"] <= 1
+        assert last[f"{name}/behaviours/{side}"] > 0
+    assert {game["game"] for game in read_games(folder)} == set(FAST)
+    assert all(name in lines for name in FAST)
+
+
+def test_a_match_plays_one_game_of_a_mixed_run(mixed_run):
+    folder, _, _ = mixed_run
+    with pytest.raises(ConfigError, match="are several games and a match plays one; name it"):
+        evaluate(EvaluateConfig(policy=str(folder), num_games=16, lanes=8))
+    result = evaluate(EvaluateConfig(policy=str(folder), games=text_of("kuhn-v0"), num_games=16, lanes=8))
+    assert set(result["sides"]) == {"first", "second"}
+
+
+@pytest.mark.parametrize(
+    "games", [FAST, pytest.param(("werewolf-v0", "avalon-v0", "bargaining-v0"), marks=pytest.mark.slow)]
+)
+def test_iterations_of_a_mixed_run_compile_no_new_program(games: tuple[str, ...], tmp_path: Path):
+    config = small_config(tmp_path, games=",".join(map(text_of, games)), warm_start_games=32, iterations=3)
+    session = run_session(config, mesh_shape=config.mesh_shape(jax.device_count()))
+    trainer = Trainer(session.arenas, config)
+    state, compiled = trainer.start(session.params), []
+
+    def listen(event: str, duration: float, **_: Any) -> None:
+        if "backend_compile" in event:
+            compiled.append(event)
+
+    def count(iteration: int) -> int:
+        nonlocal state
+        compiled.clear()
+        state, report, played = trainer.iterate(state, iteration)
+        assert [of.arena.name for of in played] == list(games) and report["skipped"] == 0
+        return len(compiled)
+
+    monitoring.register_event_duration_secs_listener(listen)
+    try:
+        counts = [count(iteration) for iteration in range(5)]
+    finally:
+        monitoring.unregister_event_duration_listener(listen)
+    assert counts[0] > 0 and counts[2] > 0
+    assert counts[1] == counts[3] == counts[4] == 0
