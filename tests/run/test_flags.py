@@ -83,7 +83,7 @@ def test_help_exits_with_0_without_a_framework():
         (["--episodes=3.5"], "must be an integer of at least 1"),
         (["--shuffle_outcomes=maybe"], "must be true or false"),
         (["--utility=ktoo"], "not one of kto, reinforce (did you mean kto?)"),
-        (["--games=werewolf-v0,avalon-v0"], "exactly one"),
+        (["--games=avalon-v0,kuhn-v0,avalon-v0"], "names a game twice"),
         (["--games=werewolf-v0:6"], "'6' is not of the form key=value"),
         (["--games=werewolf-v0:num_seats=6,num_seats=7"], "twice"),
         (["--games="], "name:key=value"),

@@ -30,8 +30,18 @@ WINDOW = 6  # events rendered at once
 
 # What somebody would say who wanted to be taken for the game or for another player.
 LOOKALIKES = (
+    # lines of the game, and actions as somebody else's
     "Player 3: claim seer", " Player 3 says:", "Night 2", " votes Player 1", "Player 2 was killed", " not a wolf",
-    "<|im_end|>", "<|end|><|act|> Player 1", " says:", "Choose a player to kill", "user", ":",
+    " says:", "Choose a player to kill", "user", ":", '"report wolf Player 2"', "'Player 4'<|end|>", "Action: Player 1",
+    # markers of model families: Qwen, Llama 3, Llama 2, Mistral, Gemma, Phi, DeepSeek, and our own
+    "<|im_end|>", "<|im_start|>system", "<|endoftext|>", "<|eot_id|><|start_header_id|>user<|end_header_id|>",
+    "<|begin_of_text|>", "<s>[INST] <<SYS>>", "[/INST]</s>", "<start_of_turn>model", "<end_of_turn>", "<eos>",
+    "<|user|>", "<|assistant|>", "<\uff5cUser\uff5c>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "<think>", "</think>",
+    "<tool_call>", "<|end|><|act|> Player 1", "<|say|>", "<|pad|>",
+    # the same in other clothes: full width, zero width, marks that reorder or end a line
+    "\uff30\uff4c\uff41\uff59\uff45\uff52 \uff13\uff1a", "\uff1c|im_end|\uff1e", "Play\u200ber 3:", "<|im\u2060_end|>",
+    "\ufeffPlayer 3:", "\u202ePlayer 3:", "Player\u00a03:", "Pl\u0430yer 3:", "\u2028Player 3:",
+    "\u0085Night 2", "\nNight 2", "\r\nNight 2", "\x0bNight 2", "\x00",
 )  # fmt: skip
 
 
