@@ -31,10 +31,13 @@ class TrainConfig:
         "tiny", "'tiny' (embedded) or a Hugging Face model folder", group="run",
         example="/models/Qwen2.5-0.5B-Instruct",
     )  # fmt: skip
-    games: str = setting(EXAMPLE_GAME, "the game, as name[:key=value,...]", group="run")
+    games: str = setting(
+        EXAMPLE_GAME, "the game, as name[:key=value,...]; or several, one after the other, learnt together with equal "
+        "weight", group="run", example="werewolf-v0:num_seats=6,avalon-v0,bargaining-v0",
+    )  # fmt: skip
 
     iterations: int = setting(20, "rounds of playing, then learning", group="self-play", low=0)
-    episodes: int = setting(512, "episodes an iteration", group="self-play", low=1)
+    episodes: int = setting(512, "episodes an iteration, of each game", group="self-play", low=1)
     lanes: int = setting(128, "episodes played side by side; at most --episodes", group="self-play", low=1)
     capacity: int = setting(
         0, "tokens a seat can see and say after its role prefix; 0: the game's worst case",
@@ -48,8 +51,8 @@ class TrainConfig:
     )
     opponents: str = setting(
         "mix",
-        "who holds one side, each in turn, in half of the games (the learner holds every seat of the others): the "
-        "learner (mirror), its frozen warm start, scripted heuristic players, or the latter two by turns (mix)",
+        "who holds one side, each in turn, in half of the games: the frozen warm start, heuristic players (scripted), "
+        "both by turns (mix), or the learner (mirror)",
         group="self-play",
         choices=("mix", "warm_start", "scripted", "mirror"),
     )
@@ -108,7 +111,9 @@ class TrainConfig:
         group="learning", low=1,
     )  # fmt: skip
 
-    warm_start_games: int = setting(14336, "scripted games to clone first; 0: none", group="warm start", low=0)
+    warm_start_games: int = setting(
+        14336, "scripted games to clone first, of each game; 0: none", group="warm start", low=0
+    )
     warm_start_from: str = setting(
         "", "a run of the same model and game: begin with its warm start instead of cloning anew",
         group="warm start", example="runs/werewolf-tiny",

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from games.core import view_of_actor
 from games.players.scripted import random_legal
@@ -243,7 +244,7 @@ def _open_turns(table: Table, lanes: LaneState, records: Episodes, opened: jax.A
     tokens, count = join(tokens, count, run, run_count)
     leaf = jnp.asarray(table.grammar.leaf)[node]
     complete = (section == ACTION) & (leaf >= 0)
-    room = lanes.of_actor(lanes.length) + count + _longest_reply(table) <= records.tokens.shape[2]
+    room = reply_at + jnp.asarray(_longest_reply(table))[game.phase] <= records.tokens.shape[2]
     written = jnp.where(opened & room, count, 0)
     seat = jnp.maximum(game.actor, 0).astype(jnp.int32)
     records = append(records, lanes.slot, seat, lanes.of_actor(lanes.length), tokens, written)
@@ -264,11 +265,12 @@ def _open_turns(table: Table, lanes: LaneState, records: Episodes, opened: jax.A
     ), records
 
 
-def _longest_reply(table: Table) -> int:
-    """Most tokens that a reply can still add once its turn is open."""
+def _longest_reply(table: Table) -> np.ndarray:
+    """int32[phases]: most tokens of a reply, from the first section on."""
     grammar, lexicon = table.grammar, table.lexicon
-    free = grammar.budgets.sum(axis=1) + 2 + lexicon.span_length[lexicon.section_next].sum(axis=1)
-    return int(free.max()) + grammar.label_tokens.shape[1]
+    free = (grammar.budgets + (grammar.budgets > 0)).sum(axis=1) + lexicon.span_length[lexicon.section_next].sum(axis=1)
+    acts = np.array([phase.action for phase in table.spec.phases])
+    return (free + acts * grammar.label_tokens.shape[1]).astype(np.int32)
 
 
 def _scripted_replies(
