@@ -40,7 +40,7 @@ ACTOR_OF_PHASE = np.array([PERSUADER, PERSUADEE, PERSUADEE, PERSUADEE, core.NO_O
 # The deal. A weight is drawn from twelve equally likely entries, by how the appeal fits what the persuadee cares for.
 MOST_INTEREST_DEALT, LEAST_TRUST_DEALT, MOST_TRUST_DEALT = 3, 1, 3
 WEIGHTS = np.array([[1] * 3 + [2] * 9, [1] * 4 + [0] * 8, [1] * 6 + [2] * 6], np.int8)  # fits, fits not, credibility
-FIT = np.where(SPEAKS_TO == EVERYBODY, 2, SPEAKS_TO != np.arange(3)[:, None])  # int[3, 7], row of `WEIGHTS`
+FIT = np.where(SPEAKS_TO == EVERYBODY, 2, np.arange(3)[:, None] != SPEAKS_TO)  # int[3, 7], row of `WEIGHTS`
 MOST_TRUST = 4
 
 # Chances in percent of positive, neutral and negative, by the effect of an appeal; of what is told, by the truth.
@@ -104,12 +104,16 @@ class PersuasionState(State):
 
 @dataclasses.dataclass(frozen=True)
 class _Turn:
-    """What one decision led to; `act`, `effect`, `reply` and `donation` are int[], all others bool[]."""
+    """What one decision led to.
 
-    persuading: jax.Array
+    Attributes:
+      act: int[], of the persuader, -1 if it is the persuadee who decides.
+      leaves: bool[], the persuadee walks away.
+      replying, giving: bool[], it says `reply`, or gives `donation`, both int[].
+      out: bool[], that was the last exchange.
+    """
+
     act: jax.Array
-    effect: jax.Array
-    changed: jax.Array
     leaves: jax.Array
     replying: jax.Array
     reply: jax.Array
@@ -119,10 +123,12 @@ class _Turn:
 
     @property
     def agrees(self) -> jax.Array:
+        """bool[]: the persuadee is to say what it gives."""
         return self.replying & (self.reply == AGREE)
 
     @property
     def over(self) -> jax.Array:
+        """bool[]: the game ends."""
         return self.leaves | self.giving | self.out | (self.replying & (self.reply == REFUSE))
 
 
@@ -288,8 +294,9 @@ class Persuasion:
         allowed = known & legal[jnp.clip(action, 0, legal.shape[0] - 1)]
         action = jnp.where(allowed, action, jnp.argmax(legal)).astype(jnp.int8)
 
-        heard, turn = self._hear(state, action)
-        turn = self._answered(heard, turn, action, key)
+        act = jnp.where(state.phase == PERSUADE, action, core.NO_ONE)
+        heard, effect, leaves = _hear(state, act)
+        turn = self._turn(heard, act, effect, leaves, action, key)
         over = turn.over
         phase = jnp.where(over, OVER, self._next_phase(turn))
         after = dataclasses.replace(
@@ -303,59 +310,31 @@ class Persuasion:
         )
         return jax.tree.map(lambda old, new: jnp.where(state.over, old, new), state, after)
 
-    # ------------------------------------------------------------------ the persuadee's mind
-
-    def _hear(self, state: PersuasionState, action: jax.Array) -> tuple[PersuasionState, _Turn]:
-        """What an act of the persuader changes; nothing if it is the persuadee who acts."""
-        persuading = state.phase == PERSUADE
-        act = jnp.clip(action, 0, ASK).astype(jnp.int8)
-        this = persuading & (jnp.arange(TOPICS) == act)  # none when asking
-        used = jnp.sum(jnp.where(this, state.uses, 0))
-        appeal = jnp.any(this[: len(APPEALS)])
-        weight = jnp.sum(jnp.where(this[: len(APPEALS)], state.weights, 0))
-        effect = jnp.maximum(weight - used, 0)
-        credible = act == CREDIBILITY
-        unwelcome = jnp.where(appeal, effect == 0, used > 0)
-        interest = state.interest + jnp.where(credible, 0, effect)
-        trust = jnp.minimum(state.trust + jnp.where(credible, effect, 0), MOST_TRUST) - unwelcome
-        leaves = trust < 0
-        heard = dataclasses.replace(
-            state,
-            interest=interest.astype(jnp.int8),
-            trust=jnp.maximum(trust, 0).astype(jnp.int8),
-            uses=state.uses + this.astype(jnp.int8),
-            exchanges=state.exchanges + persuading.astype(jnp.int8),
-        )
-        changed = (heard.interest != state.interest) | (heard.trust != state.trust)
-        no = jnp.bool_(False)
-        nothing = jnp.int8(0)
-        return heard, _Turn(persuading, act, effect, changed, leaves, no, nothing, no, nothing, no)
-
-    def _answered(self, heard: PersuasionState, turn: _Turn, action: jax.Array, key: jax.Array) -> _Turn:
-        """Adds the persuadee's answer or donation, drawn by the environment or chosen by its seat."""
+    def _turn(
+        self, heard: PersuasionState, act: jax.Array, effect: jax.Array, leaves: jax.Array, action: jax.Array,
+        key: jax.Array,
+    ) -> _Turn:  # fmt: skip
+        """What a decision leads to; the environment draws what a seat would choose."""
         if self.persuadee == "environment":
             draw = jax.random.randint(key, (), 0, 100)
-            giving = turn.act == ASK
-            replying = ~giving & ~turn.leaves
-            reply = _drawn_reply(heard, turn, draw)
+            giving = act == ASK
+            replying = ~giving & ~leaves
+            reply = _drawn_reply(heard, act, effect, draw)
             shift = (draw >= LESS).astype(jnp.int8) + (draw >= LESS + AS_PLANNED) - 1
             donation = jnp.clip(willing(heard) + shift, 0, heard.budget)
         else:
             giving = heard.phase == DONATE
-            replying = ~giving & ~turn.persuading
+            replying = ~giving & (act < 0)
             reply, donation = action - ACTS, action - GIVE
         last = heard.exchanges >= self.max_exchanges
-        return dataclasses.replace(
-            turn, replying=replying, reply=reply, giving=giving, donation=donation,
-            out=replying & last & (reply < AGREE),
-        )  # fmt: skip
+        return _Turn(act, leaves, replying, reply, giving, donation, out=replying & last & (reply < AGREE))
 
     def _next_phase(self, turn: _Turn) -> jax.Array:
         """int[]: the phase that follows if the game goes on."""
         if self.persuadee == "environment":
             return jnp.asarray(PERSUADE)
         answering = jnp.where(turn.act == ASK, DONATE, jnp.where(turn.act == PERSONAL, TELL, REPLY))
-        return jnp.where(turn.persuading, answering, jnp.where(turn.agrees, DONATE, PERSUADE))
+        return jnp.where(turn.act >= 0, answering, jnp.where(turn.agrees, DONATE, PERSUADE))
 
     def _outcome(self, heard: PersuasionState, turn: _Turn) -> jax.Array:
         """float32[N]: of a game that ends here; 1 dollar is 0 to the persuader, no gift is 0 to the persuadee."""
@@ -388,17 +367,17 @@ class Persuasion:
 
     def _log_turn(self, state: PersuasionState, heard: PersuasionState, turn: _Turn) -> EventLog:
         """Logs an act and what it changed, then the answer to it; or the answer alone."""
-        more_interest = heard.interest != state.interest
-        kind = jnp.where(more_interest, KIND["interest"], KIND["trust"])
-        value = jnp.where(more_interest, heard.interest, heard.trust)
+        persuading = turn.act >= 0
+        more_interest, other_trust = heard.interest != state.interest, heard.trust != state.trust
         to_persuader, to_persuadee = np.uint16(1 << PERSUADER), self._persuadee_hears
         everybody = to_persuader | to_persuadee
         speaks = (self.speech_tokens > 0) & (state.phase != DONATE)
-        audience = jnp.where(turn.persuading, to_persuadee, to_persuader)
+        hearer = jnp.where(persuading, to_persuadee, to_persuader)
         entries: list[tuple[Any, Any, jax.Array]] = [
-            (event(KIND["utterance"], state.actor, value=state.step), audience, speaks),
-            (event(KIND["act"], PERSUADER, value=turn.act), to_persuadee, turn.persuading),
-            (event(kind, PERSUADEE, value=value), to_persuadee, turn.changed),
+            (event(KIND["utterance"], state.actor, value=state.step), hearer, speaks),
+            (event(KIND["act"], PERSUADER, value=turn.act), to_persuadee, persuading),
+            (event(KIND["interest"], PERSUADEE, value=heard.interest), to_persuadee, more_interest),
+            (event(KIND["trust"], PERSUADEE, value=heard.trust), to_persuadee, other_trust),
             (event(KIND["reply"], PERSUADEE, value=turn.reply), to_persuader, turn.replying),
             (event(KIND["donation"], PERSUADEE, value=turn.donation), to_persuader, turn.giving),
             (event(KIND["walks_away"], PERSUADEE), everybody, turn.leaves),
@@ -415,14 +394,33 @@ def willing(state: PersuasionState) -> jax.Array:
     return (state.interest * state.trust) // 4
 
 
-def _drawn_reply(heard: PersuasionState, turn: _Turn, draw: jax.Array) -> jax.Array:
+def _hear(state: PersuasionState, act: jax.Array) -> tuple[PersuasionState, jax.Array, jax.Array]:
+    """What an act does to the persuadee: the state after it, its effect int8[], whether the persuadee leaves bool[]."""
+    this = jnp.arange(TOPICS) == act  # nothing if the persuader asks for the donation, or does not act
+    used = jnp.sum(jnp.where(this, state.uses, 0))
+    appeal = (act >= 0) & (act < SOURCE)
+    weight = jnp.sum(jnp.where(this[: len(APPEALS)], state.weights, 0))
+    effect = jnp.maximum(weight - used, 0).astype(jnp.int8)
+    unwelcome = jnp.where(appeal, effect == 0, used > 0)
+    gain = jnp.where(act == CREDIBILITY, effect, 0)
+    trust = jnp.minimum(state.trust + gain, MOST_TRUST) - unwelcome
+    heard = dataclasses.replace(
+        state,
+        interest=(state.interest + effect - gain).astype(jnp.int8),
+        trust=jnp.maximum(trust, 0).astype(jnp.int8),
+        uses=state.uses + this.astype(jnp.int8),
+        exchanges=state.exchanges + (act >= 0).astype(jnp.int8),
+    )
+    return heard, effect, trust < 0
+
+
+def _drawn_reply(heard: PersuasionState, act: jax.Array, effect: jax.Array, draw: jax.Array) -> jax.Array:
     """int8[]: the answer of a persuadee played by the environment; `draw` int[] in 0..99."""
     trusting = 2 - (heard.trust >= TRUSTING).astype(jnp.int8) - (heard.trust >= HALF_TRUSTING)
     interested = 2 - (heard.interest >= INTERESTED).astype(jnp.int8) - (heard.interest >= HALF_INTERESTED)
-    personal = turn.act == PERSONAL
-    truth = jnp.where(personal, heard.leaning, jnp.where(turn.act == SOURCE, trusting, interested))
-    reaction = jnp.asarray(REACTIONS)[jnp.minimum(turn.effect, 2)]
-    chances = jnp.where(turn.act < SOURCE, reaction, jnp.asarray(REPORTS)[truth])
+    personal = act == PERSONAL
+    truth = jnp.where(personal, heard.leaning, jnp.where(act == SOURCE, trusting, interested))
+    chances = jnp.where(act < SOURCE, jnp.asarray(REACTIONS)[effect], jnp.asarray(REPORTS)[truth])
     place = jnp.sum(draw >= jnp.cumsum(chances.astype(jnp.int32))[:2])
     return (place + len(CARES) * personal).astype(jnp.int8)
 

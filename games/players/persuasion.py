@@ -22,7 +22,7 @@ LEAST_GAIN = 0.05  # quarter dollars that make one more appeal worth while
 NOISE = 0.02  # scale of the Gumbel noise that keeps equal appeals apart
 
 # float32[3 things to care for, 7 appeals, 3 weights]: chances of the deal.
-PRIOR = np.stack([np.mean(rules.WEIGHTS == w, axis=1) for w in range(3)], axis=-1).astype(np.float32)[rules.FIT]
+PRIOR = (rules.WEIGHTS[..., None] == np.arange(3)).mean(axis=1).astype(np.float32)[rules.FIT]
 # int8[3 weights, 3 uses]: the effect of each use; and float32[3 weights, 3 uses, 3 reactions]: how it is answered.
 EFFECT = np.maximum(np.arange(3)[:, None] - np.arange(MOST_USES), 0)
 LIKELIHOOD = (np.maximum(rules.REACTIONS, 1) / 100).astype(np.float32)[EFFECT]

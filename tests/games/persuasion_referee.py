@@ -88,6 +88,24 @@ def donation_chances(planned: int, budget: int) -> Chances:
     return chances
 
 
+def effect_of(mind: Persuadee, act: str, used: int) -> int | None:
+    """The effect of an appeal made `used` times before; of an inquiry `None`, or 0 if it has been made before."""
+    if act in APPEALS:
+        return max(mind.weights[act] - used, 0)
+    return 0 if used else None
+
+
+def hear(mind: Persuadee, act: str, effect: int | None) -> bool:
+    """Changes the persuadee's mind; returns whether it stays."""
+    if effect == 0:
+        mind.trust -= 1
+    elif effect is not None and act == "credibility":
+        mind.trust = min(mind.trust + effect, 4)
+    elif effect is not None:
+        mind.interest += effect
+    return mind.trust >= 0
+
+
 @dataclasses.dataclass(frozen=True)
 class Decision:
     """What is asked of whom."""
@@ -170,12 +188,14 @@ class Referee:
             if act == "ask":
                 yield from self._donate()
                 return
-            effect = self._effect(act, uses[act])
+            effect = effect_of(self.persuadee, act, uses[act])
             uses[act] += 1
-            if not self._change(act, effect):
+            before = self.persuadee.interest, self.persuadee.trust
+            if not hear(self.persuadee, act, effect):
                 self._tell("walks_away", [0, 1], actor=1)
                 self._end("walks_away")
                 return
+            self._tell_change(*before)
             reply = yield from self._reply(act, effect)
             if reply == "agree":
                 yield from self._donate()
@@ -199,29 +219,11 @@ class Referee:
         for number, appeal in enumerate(APPEALS):
             self._tell("weight", [1], actor=1, target=number, value=dealt.weights[appeal])
 
-    def _effect(self, act: str, used: int) -> int | None:
-        """The effect of an appeal; of an inquiry `None`, or 0 if it has been made before."""
-        if act in APPEALS:
-            return max(self.persuadee.weights[act] - used, 0)
-        return 0 if used else None
-
-    def _change(self, act: str, effect: int | None) -> bool:
-        """Changes the persuadee's mind; whether it stays."""
-        mind = self.persuadee
-        before = mind.interest, mind.trust
-        if effect == 0:
-            if mind.trust == 0:
-                return False
-            mind.trust -= 1
-        elif effect is not None and act == "credibility":
-            mind.trust = min(mind.trust + effect, 4)
-        elif effect is not None:
-            mind.interest += effect
-        if mind.interest != before[0]:
-            self._tell("interest", [1], actor=1, value=mind.interest)
-        if mind.trust != before[1]:
-            self._tell("trust", [1], actor=1, value=mind.trust)
-        return True
+    def _tell_change(self, interest: int, trust: int) -> None:
+        if self.persuadee.interest != interest:
+            self._tell("interest", [1], actor=1, value=self.persuadee.interest)
+        if self.persuadee.trust != trust:
+            self._tell("trust", [1], actor=1, value=self.persuadee.trust)
 
     def _reply(self, act: str, effect: int | None) -> Generator[Decision, int, str]:
         answers = (3, 4, 5) if act == "personal" else (0, 1, 2)
@@ -251,9 +253,7 @@ class Referee:
     def _donate(self) -> Generator[Decision, int, None]:
         mind = self.persuadee
         if len(self.seats) == 1:
-            given = self._draw(
-                f"{mind.willing} of {mind.budget} quarters", donation_chances(mind.willing, mind.budget)
-            )
+            given = self._draw(f"{mind.willing} of {mind.budget} quarters", donation_chances(mind.willing, mind.budget))
         else:
             given = (yield Decision("donate", 1, frozenset(range(19, 20 + mind.budget)))) - 19
         self._tell("donation", [0], actor=1, value=given)
@@ -275,7 +275,9 @@ class Referee:
         self.log.append((KINDS.index(kind), actor, target, value, seen_by))
 
 
-def replay(parameters: Mapping[str, Any], record: Mapping[str, list], drawn: Callable[[str, Chances, int], None]) -> Referee:
+def replay(
+    parameters: Mapping[str, Any], record: Mapping[str, list], drawn: Callable[[str, Chances, int], None]
+) -> Referee:
     """Judges a recorded game step by step.
 
     Args:
