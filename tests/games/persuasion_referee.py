@@ -98,12 +98,14 @@ def effect_of(mind: Persuadee, act: str, used: int) -> int | None:
 def hear(mind: Persuadee, act: str, effect: int | None) -> bool:
     """Changes the persuadee's mind; returns whether it stays."""
     if effect == 0:
+        if mind.trust == 0:
+            return False
         mind.trust -= 1
     elif effect is not None and act == "credibility":
         mind.trust = min(mind.trust + effect, 4)
     elif effect is not None:
         mind.interest += effect
-    return mind.trust >= 0
+    return True
 
 
 @dataclasses.dataclass(frozen=True)
