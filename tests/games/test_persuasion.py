@@ -185,7 +185,7 @@ def tireless(view: SeatView, key: jax.Array) -> jax.Array:
 @pytest.mark.parametrize(
     "parameters",
     [{"max_exchanges": 16, "speech_tokens": 2}, {"persuadee": "seat", "max_exchanges": 16, "speech_tokens": 2},
-     {"persuadee": "seat", "max_exchanges": 2}],
+     pytest.param({"persuadee": "seat", "max_exchanges": 2}, marks=pytest.mark.slow)],
     ids=name,
 )  # fmt: skip
 def test_the_longest_talk_reaches_the_bounds_of_its_spec(parameters: dict[str, Any]):
@@ -274,7 +274,13 @@ def test_both_heuristic_seats_do_better_than_random_ones():
     mean = {(a, b): outcomes(game, 400, a, b).mean(axis=0) for a in (True, False) for b in (True, False)}
     assert mean[True, True][0] > mean[False, True][0] + 0.5
     assert mean[True, True][1] > mean[True, False][1] + 0.2
-    assert mean[False, True][1] > mean[False, False][1] + 0.02
+    assert mean[False, True][1] > mean[False, False][1] + 0.1
+
+
+@pytest.mark.slow
+def test_the_heuristic_persuader_raises_what_the_page_says():
+    assert outcomes(Persuasion(), 4000, True).mean() + 1 == pytest.approx(0.901, abs=0.03)
+    assert outcomes(Persuasion(persuadee="seat"), 4000, True).mean(axis=0) + 1 == pytest.approx([0.921, 1.46], abs=0.03)
 
 
 def all_persuadees(budget_cents: int = 200) -> list[tuple[float, rules.Persuadee]]:
