@@ -128,7 +128,8 @@ def transcript(spec: GameSpec, state: State, actions: Sequence[int], seat: int |
         if names[index] in HEADINGS:
             yield text
             continue
-        note = "" if knowing[index].all() else f"[only {_list(np.flatnonzero(knowing[index]))}]"
+        knows = np.flatnonzero(knowing[index])
+        note = "" if len(knows) == spec.num_seats else f"[only {_list(knows)}]" if len(knows) else "[hidden]"
         yield f"  {text:<{WIDTH}}  {note}".rstrip()
     if seat is None:
         yield from _result(spec, state, [role.name for role in roles], len(actions))
