@@ -11,16 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from games import core
-from games.core import EventLog, State, audience_of, event
 from games.werewolf_spec import (
     DOCTOR_PHASE,
     GUARD_PHASE,
     HUNTER,
     HUNTER_PHASE,
-    KIND,
     NIGHT_ROLES,
     PHASE_OF_ROLE,
-    SEER,
     SEER_PHASE,
     SPEAK,
     VILLAGER,
@@ -30,92 +27,8 @@ from games.werewolf_spec import (
     WOLF,
     WOLF_PHASE,
     WerewolfRules,
-    act_tables,
 )
-
-UNUSED: Any = None  # a field of the state that the rules of this game do not need
-ABSTAINED = -2  # in the place of a vote
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class WerewolfState(State):
-    """The common fields and what the rules need to remember; those with a default only where a rule needs them.
-
-    Attributes:
-      alive: bool[N].
-      day: int8[], number of the night or day in progress.
-      slot: int16[], place of the current turn in the order of its night, speaking round or vote; while the hunter
-        may shoot, 0 in the morning and 1 in the evening.
-      first_speaker: int8[], seat that opens the speeches.
-      picks: int8[N], tonight's pick of each wolf, -1 for none (yet).
-      protected: int8[], seat the doctor or the guard protects tonight, -1 for none.
-      check: int8[], seat the seer checks tonight, -1 for none.
-      checked: bool[N], seats the seer has checked in this game.
-      votes: int8[N], vote of each seat, -1 for none yet, `ABSTAINED` for nobody.
-      target: int8[], whom the wolves have chosen tonight, -1 for nobody (yet).
-      antidote: bool[], the witch still has it.
-      poison: bool[], the witch still has it.
-      saved: bool[], the witch saves tonight's target.
-      poisoned: int8[], seat the witch poisons tonight, -1 for none.
-      last_protected: int8[], seat the guard protected in the night before, -1 for none.
-      runoff: bool[N], seats that the second vote is about; none in a first one.
-    """
-
-    alive: jax.Array
-    day: jax.Array
-    slot: jax.Array
-    first_speaker: jax.Array
-    picks: jax.Array
-    protected: jax.Array
-    check: jax.Array
-    checked: jax.Array
-    votes: jax.Array
-    target: jax.Array = UNUSED
-    antidote: jax.Array = UNUSED
-    poison: jax.Array = UNUSED
-    saved: jax.Array = UNUSED
-    poisoned: jax.Array = UNUSED
-    last_protected: jax.Array = UNUSED
-    runoff: jax.Array = UNUSED
-
-
-@dataclasses.dataclass(frozen=True)
-class _Turn:
-    """What a decision led to; all fields are bool[] but those named here.
-
-    Attributes:
-      dawn: the night is over.
-      counted: all votes are in.
-      dusk: and the vote is decided.
-      shot: the hunter has made up his mind.
-      fallen: int[] each, seats that have died, in rising order, -1 for none; two where a night can take two.
-      alive: bool[N], who lives now.
-      second_vote: bool[N], the seats that a second vote opens about.
-      shoots: the hunter may shoot.
-      village_won, terminated: the end by the rules.
-      truncated: the end by the number of days.
-      new_day, new_night: what opens now.
-    """
-
-    dawn: jax.Array
-    counted: jax.Array
-    dusk: jax.Array
-    shot: jax.Array
-    fallen: tuple[jax.Array, ...]
-    alive: jax.Array
-    second_vote: jax.Array
-    shoots: jax.Array
-    village_won: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
-    new_day: jax.Array
-    new_night: jax.Array
-
-    @property
-    def over(self) -> jax.Array:
-        """Whether the game has ended."""
-        return self.terminated | self.truncated
+from games.werewolf_state import ABSTAINED, Turn, WerewolfState, log_act, log_deal, log_outcome
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +61,7 @@ class Werewolf(WerewolfRules):
             outcome=jnp.zeros((n,), jnp.float32),
             terminated=jnp.bool_(False),
             truncated=jnp.bool_(False),
-            log=self._log_deal(roles),
+            log=log_deal(self, roles),
             alive=alive,
             day=jnp.int8(1),
             slot=slot,
@@ -220,17 +133,17 @@ class Werewolf(WerewolfRules):
         acted = self._remember(state, action)
 
         night, speech, vote = self._following(acted)
-        dawn = self._at_night(state.phase) & ~night[1]
+        dawn = self.at_night(state.phase) & ~night[1]
         counted = (state.phase == VOTE) & ~vote[1]
         told = jnp.bool_(False)
         if self.witch:
-            goes_to = jnp.where(self._at_night(state.phase) & night[1], self._night_phase(night[0]), VOTE)
+            goes_to = jnp.where(self.at_night(state.phase) & night[1], self._night_phase(night[0]), VOTE)
             chosen = (state.phase == WOLF_PHASE) & (goes_to != WOLF_PHASE)
             target = jnp.where(chosen, self._target(acted, tie_key), state.target).astype(jnp.int8)
             acted = dataclasses.replace(acted, target=target)
             told = (goes_to == WITCH_PHASE) & state.antidote
         turn = self._resolve(acted, action, dawn, counted, tie_key)
-        log = self._log_outcome(self._log_act(state, action), acted, turn, told)
+        log = log_outcome(self, log_act(self, state, action), acted, turn, told)
         after = self._opened(acted, turn, (night, speech, vote), speaker_key)
         outcome = jnp.where((state.roles == WOLF) != turn.village_won, 1.0, -1.0)
         after = dataclasses.replace(
@@ -246,10 +159,6 @@ class Werewolf(WerewolfRules):
         return jax.tree.map(lambda old, new: jnp.where(state.over, old, new), state, after)
 
     # ------------------------------------------------------------------ turns
-
-    def _at_night(self, phase: jax.Array) -> jax.Array:
-        at_night = phase <= SEER_PHASE
-        return at_night | (phase == WITCH_PHASE) | (phase == GUARD_PHASE) if self.grown else at_night
 
     def _night_turns(self, roles: jax.Array, alive: jax.Array, potion: jax.Array) -> jax.Array:
         """bool[roles N]: which (role in night order, seat) pairs act; the witch as long as she has a `potion`."""
@@ -289,7 +198,7 @@ class Werewolf(WerewolfRules):
         )
         return tuple(_next_slot(taken, state.slot) for taken in turns)
 
-    def _opened(self, state: WerewolfState, turn: _Turn, following: tuple[Any, ...], key: jax.Array) -> WerewolfState:
+    def _opened(self, state: WerewolfState, turn: Turn, following: tuple[Any, ...], key: jax.Array) -> WerewolfState:
         """The state at its next turn: what is in progress goes on, or a night, day, second vote or shot opens."""
         (night, _), (speech, speech_goes_on), (vote, vote_goes_on) = following
         opens, openers, runoff = turn.new_day, turn.alive, state.runoff
@@ -347,7 +256,7 @@ class Werewolf(WerewolfRules):
         )
         if not self.witch:
             return after
-        saves, poisons = (phase == WITCH_PHASE) & self._saves(action), (phase == WITCH_PHASE) & picked
+        saves, poisons = (phase == WITCH_PHASE) & self.saves(action), (phase == WITCH_PHASE) & picked
         return dataclasses.replace(
             after,
             antidote=state.antidote & ~saves,
@@ -356,11 +265,7 @@ class Werewolf(WerewolfRules):
             poisoned=jnp.where(poisons, action, state.poisoned),
         )
 
-    def _saves(self, action: jax.Array) -> jax.Array:
-        """bool[]: the last label of a game with a witch."""
-        return action == 5 * self.num_seats + len(self.roles) + 1
-
-    def _cleared(self, state: WerewolfState, turn: _Turn) -> WerewolfState:
+    def _cleared(self, state: WerewolfState, turn: Turn) -> WerewolfState:
         """The state without what a night or a vote that is over has resolved."""
         settled, nobody = turn.dawn | turn.counted, jnp.int8(core.NO_ONE)
         resolved = ["picks", "protected", "check", "votes"] + ["target", "poisoned"] * self.witch
@@ -373,7 +278,7 @@ class Werewolf(WerewolfRules):
 
     def _resolve(
         self, state: WerewolfState, action: jax.Array, dawn: jax.Array, counted: jax.Array, key: jax.Array
-    ) -> _Turn:
+    ) -> Turn:
         """Judges what `action`, already remembered in `state`, brings to an end."""
         seats, no = jnp.arange(self.num_seats), jnp.bool_(False)
         victim = self._victim(state, key)
@@ -398,7 +303,7 @@ class Werewolf(WerewolfRules):
         evening = (dusk & ~shoots) | (shot & (state.slot == 1))
         truncated = evening & ~terminated & (state.day >= self.max_days)
         over = terminated | truncated
-        return _Turn(dawn, counted, dusk, shot, fallen, alive, second_vote, shoots, village_won, terminated, truncated,
+        return Turn(dawn, counted, dusk, shot, fallen, alive, second_vote, shoots, village_won, terminated, truncated,
                      morning & ~over, evening & ~over)  # fmt: skip
 
     def _target(self, state: WerewolfState, key: jax.Array) -> jax.Array:
@@ -441,99 +346,6 @@ class Werewolf(WerewolfRules):
         if self.win_rule == "extinction":
             return others == 0
         return (living[1] == 0) | (others == living[1])
-
-    # ------------------------------------------------------------------ what is told to whom
-
-    def _log_deal(self, roles: jax.Array) -> EventLog:
-        """Tells each seat who it is and the wolves who their fellows are, and opens the first night."""
-        n = self.num_seats
-        seats = np.arange(n)
-        rows = [event(KIND["seat"], seat) for seat in seats]
-        audience = [np.uint16(1 << seat) for seat in seats]
-        present = [jnp.bool_(True)] * n
-        if self.num_wolves > 1:
-            for actor, target in ((a, t) for a in seats for t in seats if a != t):
-                rows.append(event(KIND["fellow"], actor, target))
-                audience.append(np.uint16(1 << actor))
-                present.append((roles[actor] == WOLF) & (roles[target] == WOLF))
-        rows.append(event(KIND["night"], value=1))
-        audience.append(np.uint16((1 << n) - 1))
-        present.append(jnp.bool_(True))
-        log = EventLog.empty(self.spec.max_events)
-        return log.append(jnp.stack(rows), jnp.asarray(np.array(audience)), jnp.stack(present))
-
-    def _log_act(self, state: WerewolfState, action: jax.Array) -> EventLog:
-        """Logs the act itself; a vote stays hidden until all are cast, and who passes outside a speech logs nothing."""
-        n, phase, actor = self.num_seats, state.phase, state.actor
-        kind, target, value = (jnp.asarray(table)[action] for table in act_tables(n, self.roles))
-        at_night = self._at_night(phase)
-        acts = ["wolf_pick", "protect", "check"] + ["seat", "seat", "poison", "protect", "shot"] * self.grown
-        kinds = jnp.asarray([KIND[name] for name in acts], jnp.int16)
-        acting = at_night | (phase == HUNTER_PHASE) if self.hunter else at_night
-        kind = jnp.where(acting, kinds[jnp.clip(phase, 0, len(acts) - 1)], kind)
-        others = jnp.arange(n) != actor
-        logged = at_night
-        if self.free or self.grown:
-            passes = action >= n
-            logged = acting & ~passes
-            kind = jnp.where((phase == WOLF_PHASE) & passes, KIND["wolf_pass"], kind)
-            value = jnp.where(acting, core.NO_ONE, value)
-            logged |= (phase == WOLF_PHASE) & passes
-        if self.witch:
-            saves = (phase == WITCH_PHASE) & self._saves(action)
-            kind, target = jnp.where(saves, KIND["save"], kind), jnp.where(saves, state.target, target)
-            logged |= saves
-        fellows = others & state.alive & (state.roles == WOLF) & (phase == WOLF_PHASE)
-        public = phase == SPEAK
-        if self.hunter:
-            public |= phase == HUNTER_PHASE
-        audience = jnp.where(public, audience_of(others), audience_of(fellows))
-        rows = jnp.stack([event(KIND["utterance"], actor, value=state.step), event(kind, actor, target, value)])
-        speaking = phase == SPEAK
-        present = jnp.stack([speaking & (self.speech_tokens > 0), (speaking & self.speech_acts) | logged])
-        return state.log.append(rows, jnp.stack([audience, audience]), present)
-
-    def _log_outcome(self, log: EventLog, state: WerewolfState, turn: _Turn, told: jax.Array) -> EventLog:
-        """Logs what the witch is told and what a night, a vote or a shot led to."""
-        n, dawn, dusk = self.num_seats, turn.dawn, turn.dusk
-        everybody = jnp.uint16((1 << n) - 1)
-        seats = jnp.arange(n)
-        died, expelled = ("death", "expelled") if self.reveal_roles else ("death_hidden", "expelled_hidden")
-        role = [state.roles[seat] if self.reveal_roles else core.NO_ONE for seat in turn.fallen]
-        seer = jnp.argmax(state.roles == SEER)
-        found = (state.roles[state.check] == WOLF).astype(jnp.int16)
-        rows = []
-        if self.witch:
-            witch = jnp.argmax(state.roles == WITCH)
-            kind = jnp.where(state.target < 0, KIND["no_victim"], KIND["victim"])
-            rows += [(event(kind, witch, state.target), jnp.uint16(1) << witch.astype(jnp.uint16), told)]
-        rows += [
-            (event(KIND["check_result"], seer, state.check, found), jnp.uint16(1) << seer.astype(jnp.uint16),
-             dawn & (state.check >= 0)),
-            (event(KIND["day"], value=state.day), everybody, dawn),
-        ]  # fmt: skip
-        rows += [
-            (event(KIND[died], target=seat, value=value), everybody, (dawn | turn.shot) & (seat >= 0))
-            for seat, value in zip(turn.fallen, role, strict=True)
-        ]
-        rows += [(event(KIND["no_death"]), everybody, dawn & (turn.fallen[0] < 0))]
-        for seat in range(n):
-            vote, kind = state.votes[seat], KIND["vote"]
-            if self.free:
-                kind, vote = jnp.where(vote < 0, KIND["abstain"], kind), jnp.maximum(vote, core.NO_ONE)
-            cast = turn.counted & (state.votes[seat] != core.NO_ONE)
-            rows += [(event(kind, seat, vote), audience_of(seats != seat), cast)]
-        if self.runs_off:
-            rows += [(event(KIND["tie"]), everybody, turn.counted & ~dusk)]
-        rows += [
-            (event(KIND[expelled], target=turn.fallen[0], value=role[0]), everybody, dusk & (turn.fallen[0] >= 0)),
-            (event(KIND["no_expulsion"]), everybody, dusk & (turn.fallen[0] < 0)),
-            (event(KIND["win"], value=turn.village_won), everybody, turn.terminated),
-            (event(KIND["truncated"]), everybody, turn.truncated),
-            (event(KIND["night"], value=state.day + 1), everybody, turn.new_night),
-        ]
-        events, audience, present = zip(*rows, strict=True)
-        return log.append(jnp.stack(events), jnp.stack(audience), jnp.stack(present))
 
 
 def _next_slot(turns: jax.Array, slot: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -224,7 +224,7 @@ class WerewolfRules:
         self._fill({"witch": nine or (self.free and not self.guard), "hunter": nine and not self.guard, "guard": False})
         if self.dealt[VILLAGER] < 1:
             others = [ROLES[role].name for role in self.dealt if role not in (WOLF, VILLAGER)]
-            raise GameError(f"werewolf-v0: num_seats leaves a villager beside {self.num_wolves} wolves, "
+            raise GameError(f"werewolf-v0: num_seats has room for a villager beside {self.num_wolves} wolves, "
                             f"{listed(others)}, for example 9, not {self.num_seats}")  # fmt: skip
         self._fill(RULE_SETS[self.rules] | {"night_order": self._usual_order()})
         _check_choice("wolf_tie", self.wolf_tie, WOLF_TIES)
@@ -286,6 +286,15 @@ class WerewolfRules:
     def runs_off(self) -> bool:
         """Whether a tied vote is followed by a second one."""
         return self.vote_tie == "runoff"
+
+    def at_night(self, phase: Any) -> Any:
+        """Whether a phase is a turn of the night."""
+        night = phase <= SEER_PHASE
+        return night | (phase == WITCH_PHASE) | (phase == GUARD_PHASE) if self.grown else night
+
+    def saves(self, action: Any) -> Any:
+        """Whether an action is to save, the last one of a game with a witch."""
+        return action == 5 * self.num_seats + len(self.roles) + 1
 
     @property
     def spec(self) -> GameSpec:

@@ -80,7 +80,7 @@ def checked_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     assert given["num_seats"] in WOLVES_BY_SEATS, f"num_seats={given['num_seats']!r} is not allowed"
     makto, large = given["rules"] == "makto", given["num_seats"] >= 9
     guard = given.get("guard", False)
-    full: dict[str, Any] = {
+    usual_values: dict[str, Any] = {
         **RULES[given["rules"]],
         "max_days": 8,
         "speech_rounds": 1,
@@ -90,14 +90,14 @@ def checked_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
         "witch": makto and (large or not guard),
         "hunter": makto and large and not guard,
         "guard": False,
-        **given,
     }
+    full = {**usual_values, **given}
+    unknown = set(full) - set(usual_values) - {"num_seats", "rules"}
+    assert not unknown, f"unknown parameters {sorted(unknown)}; the page has {sorted(full)}"
     dealt = deck(full)
     usual = [role for role in RULES[full["rules"]]["night_order"] if role in dealt]
     full["night_order"] = parameters.get("night_order", ",".join(usual)).split(",")
     acting = full["night_order"]
-    unknown = set(parameters) - set(full)
-    assert not unknown, f"unknown parameters {sorted(unknown)}; the page has {sorted(full)}"
     allowed = {
         "num_seats": "villager" in dealt and len(dealt) == full["num_seats"],
         "night_order": sorted(acting) == sorted(usual)

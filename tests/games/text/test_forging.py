@@ -16,7 +16,7 @@ from hypothesis import strategies
 from games.registry import make
 from games.text.grammar import GIVEN, SPEECH_TOKEN, THOUGHT_TOKEN, TRIE
 from games.text.lexicon import Lexicon, build_lexicon, render_delta
-from games.werewolf import KIND, VOTE
+from games.werewolf_spec import KIND, VOTE
 from maro_jax.policy.config import tiny_config
 from maro_jax.policy.decoder import Policy
 from maro_jax.selfplay.episodes import HEURISTIC, LEARNER, RANDOM, Episodes, RolloutPlan
