@@ -46,13 +46,16 @@ class Werewolf(WerewolfRules):
         n = self.num_seats
         deck = np.repeat(np.array(list(self.dealt), np.int8), list(self.dealt.values()))
         roles = jax.random.permutation(key, jnp.asarray(deck))
-        nobody = jnp.full((n,), core.NO_ONE, jnp.int8)
-        alive = jnp.ones((n,), bool)
-        slot, _ = _next_slot(self._night_turns(roles, alive, jnp.bool_(True)), jnp.int16(-1))
-        one, yes = jnp.int8(core.NO_ONE), jnp.bool_(True)
-        witch = {"target": one, "antidote": yes, "poison": yes, "saved": ~yes, "poisoned": one} if self.witch else {}
-        guard = {"last_protected": one} if self.guard else {}
-        runoff = {"runoff": ~alive} if self.runs_off else {}
+        nobody, none = jnp.int8(core.NO_ONE), jnp.full((n,), core.NO_ONE, jnp.int8)
+        alive, yes = jnp.ones((n,), bool), jnp.bool_(True)
+        slot, _ = _next_slot(self._night_turns(roles, alive, yes), jnp.int16(-1))
+        more: dict[str, jax.Array] = {}
+        if self.witch:
+            more |= {"target": nobody, "antidote": yes, "poison": yes, "saved": ~yes, "poisoned": nobody}
+        if self.guard:
+            more["last_protected"] = nobody
+        if self.runs_off:
+            more["runoff"] = ~alive
         return WerewolfState(
             phase=self._night_phase(slot),
             actor=(slot % n).astype(jnp.int8),
@@ -65,15 +68,13 @@ class Werewolf(WerewolfRules):
             alive=alive,
             day=jnp.int8(1),
             slot=slot,
-            first_speaker=one,
-            picks=nobody,
-            protected=one,
-            check=one,
+            first_speaker=nobody,
+            picks=none,
+            protected=nobody,
+            check=nobody,
             checked=jnp.zeros((n,), bool),
-            votes=nobody,
-            **witch,
-            **guard,
-            **runoff,
+            votes=none,
+            **more,
         )
 
     def legal_action_mask(self, state: WerewolfState) -> jax.Array:
