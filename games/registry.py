@@ -45,7 +45,11 @@ def make(name: str, **parameters: Any) -> Game:
     for parameter in parameters:
         if parameter not in known:
             raise GameError(f"{name} has no parameter {parameter!r}; it has: {', '.join(known)}")
-    return constructor(**{key: parse(name, key, value, known[key].default) for key, value in parameters.items()})
+    defaults = {key: known[key].default for key in parameters}
+    if None in defaults.values():  # what follows from other parameters: the game without any has a value for it
+        usual = constructor()
+        defaults = {key: getattr(usual, key) if value is None else value for key, value in defaults.items()}
+    return constructor(**{key: parse(name, key, value, defaults[key]) for key, value in parameters.items()})
 
 
 def parse(game: str, parameter: str, value: Any, default: Any) -> Any:

@@ -14,6 +14,7 @@ CHARACTERS: tuple[str, ...] = ("\n", *(chr(code) for code in range(32, 127)))
 
 _PLAYERS = tuple(f"Player {number}" for number in range(1, 13))
 _ROLES = ("wolf", "seer", "doctor", "villager")
+_GROWN_ROLES = ("witch", "hunter", "guard")
 _TITLES = ("Merlin", "Percival", "Morgana", "Mordred", "Oberon", "servant", "minion", "assassin")
 _ARTICLES = {"servant": "a ", "minion": "a ", "assassin": "the "}
 _ITEMS = ("book", "hat", "ball")
@@ -174,6 +175,19 @@ PHRASES: tuple[str, ...] = (
     " I like that",
     " I see",
     " I do not like that",
+    # werewolf: witch, hunter and guard, second votes
+    *(f"You are a {role}" for role in _GROWN_ROLES),
+    *(f" {role}" for role in _GROWN_ROLES),
+    "\nSave, pass or choose a player to poison",
+    "\nPass or choose a player to shoot",
+    "\nThe wolves chose",
+    "\nThe wolves chose nobody",
+    " wants to kill nobody",
+    " nobody",
+    " save",
+    " saves",
+    " poisons",
+    "\nThe vote is tied",
 )
 
 PIECES: tuple[str, ...] = (*CHARACTERS, *PHRASES)

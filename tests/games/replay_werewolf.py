@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.games.werewolf_referee import KINDS, PHASES, ROLES, Event, Referee
+from tests.games.werewolf_referee import ALL_ROLES, KINDS, PHASES, Event, Referee
 
 LogRow = tuple[int, int, int, int, int]  # kind, actor, target, value, audience as a bit mask
 
@@ -18,8 +18,9 @@ FIELDS = (
 def replay(parameters: Mapping[str, Any], recorded: Mapping[str, np.ndarray]) -> Referee:
     """Judges a whole recorded game, step by step.
 
-    The referee draws nothing: the first speaker of a day is read from the recorded actor, a broken
-    tie from the rows that the step logged. The referee then asserts that such a draw was possible.
+    The referee draws nothing: the first speaker is read from the recorded actor, a broken tie from
+    the rows that the step logged, or, if the wolves' target is settled before the night is over, from
+    the night's later rows. The referee then asserts that such a draw was possible.
 
     Args:
         parameters: the game's parameters by the names of the rules page.
@@ -40,19 +41,19 @@ def replay(parameters: Mapping[str, Any], recorded: Mapping[str, np.ndarray]) ->
     record = {name: np.asarray(recorded[name]) for name in FIELDS if name in recorded}
     _check_shapes(record)
     dealt = record["roles"].tolist()
-    assert set(dealt) <= set(range(len(ROLES))), f"roles {dealt} are not indices into {ROLES}"
-    roles = [ROLES[role] for role in dealt]
+    assert set(dealt) <= set(range(len(ALL_ROLES))), f"roles {dealt} are not indices into {ALL_ROLES}"
+    roles = [ALL_ROLES[role] for role in dealt]
     referee = Referee({"num_seats": len(roles), **parameters}, roles)
     masks = record["log_audience"].tolist()
-    log = [
-        (k, a, t, v, m) for (k, a, t, v), m in zip(record["log_rows"].tolist(), masks, strict=True)
-    ]
+    log = [(k, a, t, v, m) for (k, a, t, v), m in zip(record["log_rows"].tolist(), masks, strict=True)]
     actions, sizes = record["actions"].tolist(), record["log_size"].tolist()
     _compare_log(0, 0, referee, log, sizes[0])
     _compare_state(0, referee, record)
     for time, action in enumerate(actions, start=1):
         start = len(referee.log)
         chance = _chance(log[: sizes[time]], start)
+        if "witch" in roles and referee.phase == "wolf":
+            chance["wolf_target"] = _target(log, start)
         if record["phase"][time] == PHASES.index("speak"):
             chance["first_speaker"] = int(record["actor"][time])
         try:
@@ -68,7 +69,9 @@ def _check_shapes(record: Mapping[str, np.ndarray]) -> None:
     missing = [name for name in FIELDS if name not in record]
     assert not missing, f"the record lacks {missing}; it has to have {list(FIELDS)}"
     seats, times = len(record["roles"]), len(record["actions"]) + 1
-    num_actions, rows = 5 * seats + len(ROLES) + 1, len(record["log_rows"])
+    num_actions, rows = 5 * seats + 5, len(record["log_rows"])
+    if record["legal"].shape[-1:] != (num_actions,):  # all roles are known, and there is one more action
+        num_actions += 4
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(FIELDS, (times,))
     shapes.update(
         roles=(seats,),
@@ -99,6 +102,35 @@ def _chance(log: list[LogRow], start: int) -> dict[str, int]:
     return chance
 
 
+def _target(log: list[LogRow], start: int) -> int:
+    """Infers from the rows after a wolf's pick at `start` whom the wolves chose, in a game with a witch.
+
+    She may not be told, and if somebody is poisoned, the target may have been protected or the same;
+    which of these makes no difference to what follows.
+    """
+    named = [(KINDS[row[0]], row[2]) for row in log]
+    picks, died, guesses = [], [], []
+    for name, target in reversed(named[:start]):
+        if name == "night":
+            break
+        picks.append(target)
+    known = dict(named[start - len(picks) : start])
+    for name, target in named[start:]:
+        if name == "wolf_pick":
+            picks.append(target)
+        if name == "victim":
+            return target
+        if name in ("protect", "poison"):
+            known[name] = target
+        if name in ("death", "death_hidden"):
+            died.append(target)
+        elif died or name == "no_death":
+            break
+    guesses = [seat for seat in died if seat != known.get("poison")]
+    guesses += [known[name] for name in ("protect", "poison") if name in known]
+    return next((seat for seat in guesses if seat in picks), -1)
+
+
 def _compare_log(time: int, start: int, referee: Referee, log: list[LogRow], size: int) -> None:
     """Asserts that the step logged, from row `start` on, what the referee logged."""
     assert size <= len(log), f"t={time}, log_size: {size} rows do not fit into {len(log)}"
@@ -121,7 +153,7 @@ def _compare_state(time: int, referee: Referee, record: Mapping[str, np.ndarray]
     expected: dict[str, Any] = {
         "terminated": referee.terminated,
         "truncated": referee.truncated,
-        "phase": PHASES.index(referee.phase),
+        "phase": referee.all_phases.index(referee.phase),
         "actor": referee.actor,
         "step": referee.step_index,
         "alive": referee.alive,

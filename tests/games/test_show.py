@@ -24,6 +24,12 @@ def test_the_golden_transcript_is_printed(name: str, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == (GOLDEN / f"{name}-seed3.txt").read_text()
 
 
+def test_the_golden_transcript_of_a_werewolf_game_with_more_roles_is_printed(capsys: pytest.CaptureFixture[str]):
+    """Written anew as above, with `--parameters num_seats=9,rules=makto,hunter=true,guard=true`."""
+    show.main(["werewolf-v0", "--seed", "3", "--parameters", "num_seats=9,rules=makto,hunter=true,guard=true"])
+    assert capsys.readouterr().out == (GOLDEN / "werewolf-v0-makto-seed3.txt").read_text()
+
+
 def test_the_command_prints_what_the_function_does():
     command = [sys.executable, "-m", "games.show", "kuhn-v0", "--seed", "3"]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -70,7 +76,7 @@ def test_random_players_play_too_and_one_of_them_is_watched(capsys: pytest.Captu
         (["werewolf-v0", "--players", "llm"], "argument --players: invalid choice: 'llm'"),
         (["werewolf-v0", "--parameters", "seats"], "argument --parameters: 'seats' is not of the form name=value"),
         (["werewolf-v0", "--parameters", "max_days=1,max_days=2"], "argument --parameters: 'max_days=2' sets max_days"),
-        (["werewolf-v0", "--parameters", "num_seats=12"], "werewolf-v0: num_seats is between 5 and 9, not 12"),
+        (["werewolf-v0", "--parameters", "num_seats=13"], "werewolf-v0: num_seats is between 5 and 12, not 13"),
     ],
 )
 def test_a_wrong_command_line_is_answered_with_one_sentence(

@@ -1,5 +1,6 @@
 """The compiled game against the referee, and what else is promised of a game's functions."""
 
+import dataclasses
 import functools
 import os
 import subprocess
@@ -13,9 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from games.core import GameError
+from games.core import GameError, view_of_actor
+from games.players.scripted import heuristic_player, random_legal
 from games.registry import GAMES, make
-from games.werewolf import ROLES, VILLAGER, VOTE_TIES, WIN_RULES, WOLF, WOLF_TIES
+from games.testing import check_game, check_hiding, check_text
+from games.werewolf_spec import (
+    CLASSIC_ROLES,
+    HUNTER,
+    RULE_SETS,
+    VILLAGER,
+    VOTE_TIES,
+    WIN_RULES,
+    WOLF,
+    WOLF_TIES,
+)
 from tests.games.recording import (
     QUICKLY,
     Peaceful,
@@ -27,9 +39,21 @@ from tests.games.recording import (
     step_key,
 )
 from tests.games.replay_werewolf import replay
+from tests.games.text import host
 from tests.games.werewolf_referee import Referee
 
-PRESETS: list[dict[str, Any]] = [{"num_seats": seats} for seats in (5, 6, 7, 8, 9)]
+NINE: dict[str, Any] = {"num_seats": 9, "witch": True, "hunter": True}
+MAKTO: dict[str, Any] = {"num_seats": 9, "rules": "makto"}
+
+PRESETS: list[dict[str, Any]] = [{"num_seats": 5}, {"num_seats": 6}, {"num_seats": 9}, NINE]
+MORE_PRESETS: list[dict[str, Any]] = [
+    *({"num_seats": seats} for seats in (7, 8, 10, 11, 12)),
+    MAKTO,
+    {"num_seats": 9, "rules": "makto", "guard": True},
+    {"num_seats": 7, "rules": "makto"},
+    {"num_seats": 7, "rules": "makto", "guard": True},
+    {"num_seats": 12, "rules": "makto", "hunter": True, "guard": True},
+]
 
 # Together with the defaults: every value of every parameter that has a list, the ends of every range.
 VARIANTS: list[dict[str, Any]] = [
@@ -40,7 +64,20 @@ VARIANTS: list[dict[str, Any]] = [
     {"num_seats": 8, "night_order": "seer,wolf,doctor", "wolf_tie": "none", "speech_rounds": 3, "thought_tokens": 4},
     {"num_seats": 9, "night_order": "seer,doctor,wolf", "speech_acts": False, "speech_tokens": 4,
      "vote_tie": "random", "max_days": 1},
+    MAKTO,
+    {"num_seats": 11, "witch": True, "hunter": True, "guard": True, "night_order": "guard,wolf,witch,seer",
+     "vote_tie": "runoff", "win_rule": "extinction", "speech_tokens": 4, "max_days": 3},
+    {"num_seats": 10, "hunter": True, "vote_tie": "random", "wolf_tie": "last", "speech_acts": False},
 ]  # fmt: skip
+
+# Rules that depend on one role alone.
+RARE: list[dict[str, Any]] = [
+    {"num_seats": 8, "guard": True, "vote_tie": "runoff", "speech_acts": False},
+    {"num_seats": 12, "rules": "makto", "hunter": True, "guard": True, "wolf_tie": "none", "speech_acts": False},
+    {"num_seats": 7, "rules": "makto", "witch": False, "reveal_roles": True, "speech_rounds": 2, "wolf_tie": "random"},
+    {"num_seats": 5, "witch": True, "wolf_tie": "none", "win_rule": "sides", "max_days": 20},
+    {"num_seats": 6, "witch": True, "hunter": True, "win_rule": "extinction", "night_order": "seer,wolf,witch"},
+]
 
 QUICKSTART: dict[str, Any] = {"num_seats": 6, "max_days": 5}
 
@@ -97,7 +134,7 @@ def test_the_referee_agrees_with_games_of_scripted_players():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parameters", PRESETS + [QUICKSTART] + VARIANTS, ids=name)
+@pytest.mark.parametrize("parameters", PRESETS + MORE_PRESETS + [QUICKSTART] + VARIANTS + RARE, ids=name)
 def test_the_referee_agrees_with_ten_thousand_games(parameters: dict[str, Any]):
     game = make("werewolf-v0", **parameters)
     for seed in range(5):
@@ -107,17 +144,18 @@ def test_the_referee_agrees_with_ten_thousand_games(parameters: dict[str, Any]):
 
 def test_the_variants_take_every_value():
     seen = defaultdict(set)
-    for parameters in [{"num_seats": 7}, *PRESETS, *VARIANTS]:
+    for parameters in [*PRESETS, *MORE_PRESETS, *VARIANTS]:
         for key, value in dict(make("werewolf-v0", **parameters).spec.parameters).items():
             seen[key].add(value)
-    assert len(seen["night_order"]) == 6
+    assert sum(sorted(order.split(",")) == ["doctor", "seer", "wolf"] for order in seen["night_order"]) == 6
+    assert seen["rules"] == set(RULE_SETS)
     assert seen["wolf_tie"] == set(WOLF_TIES)
     assert seen["vote_tie"] == set(VOTE_TIES)
     assert seen["win_rule"] == set(WIN_RULES)
-    assert seen["num_seats"] == {5, 6, 7, 8, 9}
+    assert seen["num_seats"] == set(range(5, 13))
     assert seen["speech_rounds"] == {1, 2, 3}
     assert {1, 20} <= seen["max_days"]
-    assert all(seen[key] == {True, False} for key in ("reveal_roles", "speech_acts"))
+    assert all(seen[key] == {True, False} for key in ("reveal_roles", "speech_acts", "witch", "hunter", "guard"))
     assert all(len(seen[key]) > 1 for key in ("speech_tokens", "thought_tokens"))
 
 
@@ -128,9 +166,11 @@ def test_deals_are_uniform():
     assert tolerable(counts, np.full(60, counts.sum() / 60), 59)
     for parameters in PRESETS:
         roles = games_of(parameters)["roles"]
-        table = np.stack([(roles == role).sum(axis=0) for role in range(len(ROLES))])
+        dealt = make("werewolf-v0", **parameters).dealt
+        table = np.stack([(roles == role).sum(axis=0) for role in dealt])
+        assert (table.sum(axis=1) == [len(roles) * count for count in dealt.values()]).all()
         expected = table.sum(axis=1, keepdims=True) / roles.shape[1] * np.ones_like(table)
-        assert tolerable(table, expected, 3 * (roles.shape[1] - 1))
+        assert tolerable(table, expected, (len(dealt) - 1) * (roles.shape[1] - 1))
 
 
 def test_first_speakers_and_broken_ties_are_uniform():
@@ -161,6 +201,35 @@ def test_the_quickstart_is_a_fair_fight_between_scripted_players():
     assert 0.35 <= np.mean(won > 0) <= 0.65
     assert np.mean(won == 0) < 0.02
     assert np.sum(games["terminated"][:, -1]) >= 4000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parameters", [NINE, MAKTO, {**MAKTO, "guard": True}], ids=name)
+def test_heuristic_villages_win_more_than_random_ones_and_so_do_wolves(parameters: dict[str, Any]):
+    """Win rates of the village by who plays (village, wolves): each side gains by playing with sense."""
+    game = make("werewolf-v0", **parameters)
+    rate = {pair: village_wins(game, *pair, 1000).mean() for pair in np.ndindex(2, 2)}
+    assert rate[1, 0] > rate[0, 0] + 0.1
+    assert rate[0, 1] < rate[0, 0] - 0.05
+    assert rate[1, 1] < rate[1, 0] - 0.05
+
+
+def village_wins(game: Any, village: int, wolves: int, count: int, seed: int = 5) -> np.ndarray:
+    """bool[count]: whether the village won each of `count` games; a side plays at random (0) or by heuristics (1)."""
+    heuristic = heuristic_player("werewolf-v0")
+
+    def one(key: jax.Array) -> jax.Array:
+        def turn(state: Any, time: jax.Array) -> tuple[Any, None]:
+            view, act_key = view_of_actor(game, state), jax.random.fold_in(jax.random.fold_in(key, 1), time)
+            sensible = jnp.where(view.role == WOLF, wolves, village) > 0
+            action = jnp.where(sensible, heuristic(view, act_key), random_legal(view, act_key))
+            return game.step(state, action, step_key(key, time)), None
+
+        state, _ = jax.lax.scan(turn, game.init(init_key(key)), jnp.arange(game.spec.max_decisions))
+        return jnp.any((state.outcome > 0) & (state.roles != WOLF))
+
+    keys = jax.random.split(jax.random.key(seed), count)
+    return np.asarray(jax.jit(jax.vmap(one))(keys))
 
 
 def test_random_players_are_no_fair_fight_but_both_sides_win_sometimes():
@@ -207,6 +276,78 @@ def test_a_game_in_which_nobody_dies_reaches_the_bounds_of_its_spec(parameters: 
         names = [spec.event_kinds[index].name for index in kinds]
         shown = Counter(group[name] for name in names if name not in ends)
         assert all(count <= spec.visible_events[number][1] for number, count in shown.items()), (seat, shown)
+
+
+class Longest(Peaceful):
+    """The longest game with witch, hunter and second votes: nobody dies until the last night is over.
+
+    The last night's victim is saved, and the last vote expels the hunter, who shoots.
+    """
+
+    def choice(self, state: Any) -> int:
+        game, roles = self.game, np.asarray(state.roles)
+        phase = game.spec.phases[int(state.phase)].name
+        villagers, hunter = np.flatnonzero(roles == VILLAGER).tolist(), int(np.argmax(roles == HUNTER))
+        last, day = int(state.day) == game.max_days, int(state.day)
+        if phase == "wolf":
+            return 5 * game.num_seats + len(game.roles) if game.free and not last else villagers[day % 2]
+        if phase == "guard":
+            return villagers[2] if last else villagers[day % 2]  # another one every night
+        if phase == "witch":
+            return game.spec.num_actions - 1 - (not last)
+        if phase == "hunter":
+            return villagers[0]
+        if phase == "vote" and last and game.hunter and np.any(state.runoff):
+            return hunter if state.actor != hunter else villagers[0]
+        return super().choice(state)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {**MAKTO, "max_days": 2, "speech_tokens": 2},
+        {"num_seats": 9, "witch": True, "guard": True, "vote_tie": "runoff", "max_days": 2, "speech_acts": False},
+    ],
+    ids=name,
+)
+def test_a_long_game_with_all_powers_reaches_the_bounds_of_its_spec(parameters: dict[str, Any]):
+    game = make("werewolf-v0", **parameters)
+    spec, replies = game.spec, Counter[tuple[int, str]]()
+    for state in Longest(game).states(seed=1):
+        replies[int(state.actor), spec.phases[int(state.phase)].name] += 1
+    assert state.truncated
+    assert state.step == spec.max_decisions
+    assert state.log.size == spec.max_events
+    for phases, most in spec.turns:
+        made = [sum(replies[seat, phase] for phase in phases) for seat in range(spec.num_seats)]
+        assert max(made) == most
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"num_seats": 8, "rules": "makto", "witch": True, "hunter": True, "guard": True, "max_days": 2},
+        pytest.param(NINE, marks=pytest.mark.slow),
+        pytest.param(MAKTO, marks=pytest.mark.slow),
+        *(pytest.param(parameters, marks=pytest.mark.slow) for parameters in RARE),
+    ],
+    ids=name,
+)
+def test_games_of_more_roles_conform_and_betray_nothing(parameters: dict[str, Any]):
+    game = make("werewolf-v0", **parameters)
+    assert check_hiding(game.spec, check_game(game, episodes=200)) > 200
+
+
+@pytest.mark.parametrize("family", host.FAMILIES)
+def test_the_text_of_more_roles_encodes_in_pieces(family: str):
+    check_text(make("werewolf-v0", num_seats=7, rules="makto", hunter=True, guard=True).spec, host.tokenizer_of(family))
+
+
+def test_a_game_without_more_roles_has_nothing_of_them():
+    plain = make("werewolf-v0", num_seats=6, max_days=5).spec
+    assert len(plain.event_kinds) == 23 and len(plain.phases) == 6 and plain.num_actions == 35
+    told = repr(dataclasses.replace(plain, parameters=()))
+    assert not any(word in told for word in ("witch", "hunter", "guard", "save", "nobody", "tie"))
 
 
 def assert_same(one: Any, other: Any) -> None:
@@ -270,7 +411,7 @@ jax.numpy.zeros(1)
 
 def test_labels_stand_where_the_rules_page_puts_them():
     seats, labels = 6, make("werewolf-v0", num_seats=6).spec.action_labels
-    assert len(labels) == 5 * seats + len(ROLES) + 1
+    assert len(labels) == 5 * seats + len(CLASSIC_ROLES) + 1
     assert labels[2] == " Player 3"
     assert labels[seats + 2] == " accuse Player 3"
     assert labels[2 * seats + 2] == " defend Player 3"
@@ -278,11 +419,31 @@ def test_labels_stand_where_the_rules_page_puts_them():
     assert labels[3 * seats + 4 + 2] == " report wolf Player 3"
     assert labels[4 * seats + 4 + 2] == " report good Player 3"
     assert labels[-1] == " pass"
+    more = make("werewolf-v0", num_seats=6, hunter=True).spec.action_labels
+    assert more[3 * seats + 4 : 3 * seats + 7] == (" claim witch", " claim hunter", " claim guard")
+    assert more[-2:] == (" pass", " save")
+    assert [label for label in more if label in labels] == list(labels)
 
 
 def test_parameters_may_be_given_as_text():
     game = make("werewolf-v0", num_seats="6", reveal_roles="False", win_rule="sides", max_days=np.int64(3))
     assert game == make("werewolf-v0", num_seats=6, reveal_roles=False, win_rule="sides", max_days=3)
+    assert make("werewolf-v0", num_seats="9", witch="true", hunter="True") == make("werewolf-v0", **NINE)
+
+
+@pytest.mark.parametrize("parameters", [*PRESETS, *MORE_PRESETS, *VARIANTS, *RARE], ids=name)
+def test_a_game_is_made_again_from_its_specs_parameters(parameters: dict[str, Any]):
+    game = make("werewolf-v0", **parameters)
+    assert make("werewolf-v0", **dict(game.spec.parameters)) == game
+    assert set(dict(game.spec.parameters)) == {field.name for field in dataclasses.fields(game)}
+
+
+def test_what_is_given_wins_over_the_rule_set():
+    makto = make("werewolf-v0", **MAKTO)
+    assert (makto.witch, makto.hunter, makto.guard, makto.num_wolves) == (True, True, False, 3)
+    other = make("werewolf-v0", **MAKTO, win_rule="parity", reveal_roles="true", hunter="false")
+    assert (other.win_rule, other.reveal_roles, other.hunter) == ("parity", True, False)
+    assert (other.wolf_tie, other.vote_tie) == ("last", "runoff")
 
 
 @pytest.mark.parametrize(
@@ -291,7 +452,19 @@ def test_parameters_may_be_given_as_text():
         ("werewolf", {}, f"There is no game 'werewolf'; there are: {', '.join(sorted(GAMES))}; did you mean werewolf"),
         ("chess", {}, f"There is no game 'chess'; there are: {', '.join(sorted(GAMES))}"),
         ("werewolf-v0", {"seats": 6}, "werewolf-v0 has no parameter 'seats'; it has: num_seats, night_order"),
-        ("werewolf-v0", {"num_seats": 12}, "werewolf-v0: num_seats is between 5 and 9, not 12"),
+        ("werewolf-v0", {"num_seats": 13}, "werewolf-v0: num_seats is between 5 and 12, not 13"),
+        ("werewolf-v0", {"rules": "mafia"}, "werewolf-v0: rules is one of default, makto, not 'mafia'"),
+        ("werewolf-v0", {"witch": "maybe"}, "werewolf-v0: witch is true or false, not 'maybe'"),
+        (
+            "werewolf-v0",
+            {"num_seats": 6, "witch": True, "hunter": True, "guard": True},
+            "werewolf-v0: num_seats has room for a villager beside 2 wolves, seer, witch, hunter and guard, for ",
+        ),
+        (
+            "werewolf-v0",
+            {"witch": True, "night_order": "witch,wolf,seer"},
+            "werewolf-v0: night_order names wolf, seer and witch once each, the witch behind the wolf, for example",
+        ),
         ("werewolf-v0", {"num_seats": "six"}, "werewolf-v0: num_seats is a whole number, for example 7, not 'six'"),
         ("werewolf-v0", {"num_seats": 6.5}, "werewolf-v0: num_seats is a whole number, for example 7, not 6.5"),
         ("werewolf-v0", {"speech_rounds": True}, "werewolf-v0: speech_rounds is a whole number, for example 1, not"),

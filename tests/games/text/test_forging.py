@@ -18,7 +18,7 @@ from games.core import GameSpec
 from games.registry import GAMES, make
 from games.text.grammar import GIVEN, SPEECH_TOKEN, THOUGHT_TOKEN, TRIE
 from games.text.lexicon import Lexicon, build_lexicon, render_delta
-from games.werewolf import KIND
+from games.werewolf_spec import KIND
 from maro_jax.policy.config import tiny_config
 from maro_jax.policy.decoder import Policy
 from maro_jax.selfplay.episodes import HEURISTIC, LEARNER, RANDOM, Episodes, RolloutPlan

@@ -21,7 +21,7 @@ import pytest
 from games.core import Game, view_of_actor
 from games.registry import make
 from games.text.lexicon import build_lexicon, render_delta
-from games.werewolf import DOCTOR, DOCTOR_PHASE, KIND, SEER, SEER_PHASE, SPEAK, VILLAGER, VOTE, WOLF, WOLF_PHASE
+from games.werewolf_spec import DOCTOR, DOCTOR_PHASE, KIND, SEER, SEER_PHASE, SPEAK, VILLAGER, VOTE, WOLF, WOLF_PHASE
 from maro_jax.policy.config import tiny_config
 from maro_jax.policy.decoder import Policy
 from maro_jax.selfplay.episodes import RANDOM, RolloutPlan
