@@ -67,10 +67,10 @@ class Shopping:
     """
 
     max_steps: int = 12
-    query_words: int = 3
+    query_words: int = 2
     items_per_page: int = 3
     pages: int = 2
-    num_products: int = 100
+    num_products: int = 200
     catalogue_seed: int = 0
     catalogue: str = ""
     attributes: str = ""
@@ -90,7 +90,7 @@ class Shopping:
             raise GameError("shopping-v0: catalogue and attributes are given together, for example catalogue="
                             "items_shuffle_1000.json,attributes=items_ins_v2_1000.json")  # fmt: skip
         if self.instructions and not self.catalogue:
-            raise GameError("shopping-v0: instructions are those of a catalogue file; give catalogue and attributes too")
+            raise GameError("shopping-v0: instructions belong to a catalogue file; give catalogue and attributes too")
         shop_of(self)
 
     # ------------------------------------------------------------------ static facts

@@ -28,7 +28,9 @@ CAP_STEP, HIGHEST_CAP, CAPS_ABOVE = 1000, 99_000, 4
 ALIKE = 85  # a token set ratio above this is a match
 
 # Words that say nothing of what a product is: left out where titles are compared.
-STOP_WORDS = frozenset("a an and as at by for from in is it of on or set the to with your pack new inch".split())
+STOP_WORDS = frozenset(
+    ("a", "an", "and", "as", "at", "by", "for", "from", "in", "is", "it", "of", "on", "or", "the", "to", "with", "your")
+)
 
 Record = dict[str, Any]
 
@@ -141,7 +143,7 @@ def _product(record: Record, known: Any, path: str) -> Product:
     return Product(
         title=title,
         price=_price(record["pricing"], name),
-        features=plain("; ".join([*bullets, record["full_description"]]), TEXT_LETTERS) or "none",
+        features=plain("; ".join(filter(None, [*bullets, record["full_description"]])), TEXT_LETTERS) or "none",
         attributes=tuple(_texts(known, "attributes")) if isinstance(known, dict) else (),
         options=options,
         category=record["category"],
