@@ -40,8 +40,10 @@ def warm_start_plan(first: int, episodes: int, num_sides: int) -> RolloutPlan:
 
 
 def _odd_one_out(index: np.ndarray, holders: np.ndarray, odd: int) -> np.ndarray:
-    """Gives one side of every second episode, each side in turn, to another holder."""
+    """Gives one side of every second episode, each side in turn, to another holder; the only side stays as it is."""
     holders = holders.copy()
+    if holders.shape[1] == 1:
+        return holders
     differs = index % 2 == 1
     holders[differs, (index // 2 % holders.shape[1])[differs]] = odd
     return holders
