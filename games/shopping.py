@@ -368,8 +368,8 @@ def _words(game: Shopping, labels: tuple[str, ...]) -> tuple[tuple[str, tuple[st
         ("price", shop.prices),
         ("option", shop.option_lines),
         ("features", shop.feature_lines),
-        ("bought", tuple(f"\nBought: {what}" for what in ("something else", "hardly the right thing",
-                                                          "nearly the right thing", "the right thing"))),
+        ("bought", tuple(f"\nBought: {what}" for what in ("something else", "hardly the right kind",
+                                                          "nearly the right kind", "the right kind"))),
     )  # fmt: skip
 
 

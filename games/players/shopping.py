@@ -21,6 +21,7 @@ from games.shopping import BACK, BUY, FEATURES, KIND, NEXT, RUN, SEARCH, TO_SEAR
 from games.shopping import ITEM as LOOKING
 
 NOT_AFFORDABLE, SEEN = 4.0, 100.0  # what an item's score loses
+TURN_PAGE, SEARCH_AGAIN, LOOK_ON = 5, 7, 5  # decisions that must be left: then an item, two options and to buy
 NOISE = 0.3  # scale of the Gumbel noise that varies the words of a search
 
 
@@ -160,9 +161,10 @@ def _on_results(words: Words, seen: _Seen, legal: jax.Array) -> jax.Array:
     score = jnp.where(listed >= 0, score, -jnp.inf)
     best = jnp.argmax(score)
     promising = (score[best] > 0) & affordable[best] & head[best]
-    hurry = seen.left <= 6
-    turn = jnp.where(legal[words.first_command + NEXT], NEXT, TO_SEARCH) + words.first_command
-    return jnp.where(promising | hurry, words.first_item + best, turn)
+    can_turn = legal[words.first_command + NEXT] & (seen.left >= TURN_PAGE)
+    turn = jnp.where(can_turn, NEXT, TO_SEARCH) + words.first_command
+    moves_on = ~promising & (can_turn | (seen.left >= SEARCH_AGAIN))
+    return jnp.where(moves_on, turn, words.first_item + best)
 
 
 def _on_item(words: Words, seen: _Seen, legal: jax.Array) -> jax.Array:
@@ -174,7 +176,7 @@ def _on_item(words: Words, seen: _Seen, legal: jax.Array) -> jax.Array:
     unknown = seen.wanted & ~title & ~seen.offered & ~seen.features & ~jnp.asarray(words.head)
     lacks_option = jnp.any(unknown & asked)
     to_set = jnp.sum(settable)
-    can_look_on = seen.left >= 2 + 2 + 1  # back, another item, two options at most, buy
+    can_look_on = seen.left >= LOOK_ON
     can_read = ~seen.read & (seen.left >= to_set + 2)
     falls_short = lacks_option | (seen.read & jnp.any(unknown))
     command = jnp.where(

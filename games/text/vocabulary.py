@@ -134,7 +134,7 @@ PHRASES: tuple[str, ...] = (
     # shopping
     *(f" {word}" for word in _SHOP_WORDS),
     *(f"\nItem {number}:" for number in range(1, 11)),
-    *(f"\nBought: {what}the right thing" for what in ("", "nearly ", "hardly ")),
+    *(f"\nBought: {what}the right kind" for what in ("", "nearly ", "hardly ")),
     "\nBought: something else",
     "You are the shopper",
     "\nPick a word or search",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 COMMANDS = ("search", "next page", "previous page", "back to search", "back", "features", "buy")
-LIKENESS = {0.0: "something else", 0.1: "hardly the right thing", 0.5: "nearly the right thing", 1.0: "the right thing"}
+LIKENESS = {0.0: "something else", 0.1: "hardly the right kind", 0.5: "nearly the right kind", 1.0: "the right kind"}
 
 # (goal, product, chosen values by option) -> (type reward, points)
 Judge = Callable[[Mapping[str, Any], Mapping[str, Any], Mapping[str, str]], tuple[float, int]]

@@ -15,7 +15,7 @@ def product(
     return {
         "asin": asin, "name": name, "pricing": pricing, "category": "home", "query": query, "product_category": path,
         "small_description": bullets, "full_description": text,
-        "customization_options": options and {key: [{"value": value, "image": None} for value in values]
+        "customization_options": options and {key: values and [{"value": value, "image": None} for value in values]
                                               for key, values in options.items()},
         "images": ["none.jpg"],
     }  # fmt: skip
@@ -35,7 +35,7 @@ ITEMS: list[dict[str, Any]] = [
     product("A5", "Caf\u00e9 Tea Cup with Kettle Print", "$9.00", "cup", "Home › Table", ["Dishwasher safe"], {}),
     product("nan", "No proper asin", "$1.00", "x", "X", [], None),
     product("A6", "Electric Blanket, Warm Wool Heated Throw", "$995.00", "blanket", "Bedroom", [],
-            {"Size": ["2 litre", "double"]}),
+            {"Size": ["1.5 litre double", "double"]}),
 ]  # fmt: skip
 ATTRIBUTES: dict[str, Any] = {
     "A1": {"attributes": ["dishwasher safe", "quiet"], "instruction": "Find me a quiet kettle.",
@@ -49,7 +49,7 @@ ATTRIBUTES: dict[str, Any] = {
 }  # fmt: skip
 PEOPLE: dict[str, Any] = {
     "A1": [{"instruction": "i need a quiet kettle that is dishwasher safe, in white.",
-            "instruction_attributes": ["quiet", "dishwasher safe"], "instruction_options": ["snow/white"]},
+            "instruction_attributes": ["quiet", "dishwasher safe"], "instruction_options": ["snow/white", "1.5 litre"]},
            {"instruction": "passed over", "instruction_attributes": [], "instruction_options": []}],
     "A3": [{"instruction": "an energy saving lamp", "instruction_attributes": ["energy saving"],
             "instruction_options": {"color": "silver"}}],
@@ -74,6 +74,12 @@ LIKENESS = {
 }
 # The products, by index, that have an attribute: by hand.
 HAVING = {"quiet": {0}, "dishwasher safe": {0, 4}, "energy saving": {2, 3}, "safe": {0, 4}}
+
+
+def meets(name: str, value: str, wanted: str) -> bool:
+    """Whether a choice is what was wanted; among these values, alike is that the words of one are all in the other."""
+    one, other = (set(re.findall("[a-z0-9]+", text)) for text in (value, wanted))
+    return value == wanted if name == "size" else one <= other or other <= one
 
 
 def people_world(search_words: tuple[str, ...], instructions: tuple[str, ...]) -> World:
@@ -109,8 +115,7 @@ def people_world(search_words: tuple[str, ...], instructions: tuple[str, ...]) -
     def judge(goal: Mapping[str, Any], bought: Mapping[str, Any], chosen: Mapping[str, str]) -> tuple[float, int]:
         index = [each["asin"] for each in products].index(bought["asin"])
         points = sum(1 for attribute in goal["attributes"] if index in HAVING[attribute])
-        for option in goal["options"]:
-            points += any(option == value or set(option.split()) <= set(value.split()) for value in chosen.values())
+        points += sum(any(meets(name, value, option) for name, value in chosen.items()) for option in goal["options"])
         points += float(bought["price"]) <= goal["cap"]
         return LIKENESS[goal["asin"]][index], points
 
