@@ -246,6 +246,7 @@ class SeatView:
       role: int8[], its own role.
       phase: int8[], the kind of decision.
       legal: bool[A], what it may do.
+      spec: the game's static description, which holds the words that rows stand for.
     """
 
     rows: jax.Array
@@ -253,6 +254,7 @@ class SeatView:
     role: jax.Array
     phase: jax.Array
     legal: jax.Array
+    spec: GameSpec = dataclasses.field(metadata={"static": True})
 
 
 def view_of_actor(game: Game, state: State) -> SeatView:
@@ -264,4 +266,5 @@ def view_of_actor(game: Game, state: State) -> SeatView:
         role=state.roles[state.actor],
         phase=state.phase,
         legal=game.legal_action_mask(state),
+        spec=game.spec,
     )

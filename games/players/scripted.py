@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from games.core import GameError, SeatView
 from games.players import avalon, bargaining, kuhn, liars_dice, persuasion, werewolf
+from games.players import avalon, bargaining, kuhn, liars_dice, shopping, werewolf
 
 Player = Callable[[SeatView, jax.Array], jax.Array]
 
@@ -19,6 +20,7 @@ HEURISTIC: dict[str, Player] = {
     "kuhn-v0": kuhn.heuristic,
     "liars_dice-v0": liars_dice.heuristic,
     "persuasion-v0": persuasion.heuristic,
+    "shopping-v0": shopping.heuristic,
 }
 
 

@@ -18,6 +18,13 @@ _GROWN_ROLES = ("witch", "hunter", "guard")
 _TITLES = ("Merlin", "Percival", "Morgana", "Mordred", "Oberon", "servant", "minion", "assassin")
 _ARTICLES = {"servant": "a ", "minion": "a ", "assassin": "the "}
 _ITEMS = ("book", "hat", "ball")
+_SHOP_WORDS = (
+    *("shirt", "jacket", "scarf", "bag", "lamp", "chair", "table", "clock", "rug", "mug", "bowl", "box"),
+    *("cotton", "wool", "leather", "wooden", "steel", "glass"),
+    *("soft", "light", "sturdy", "washable", "foldable", "waterproof", "handmade", "thick", "slim", "striped"),
+    *("round", "plain", "red", "blue", "green", "yellow", "black", "white", "grey", "brown"),
+    *("small", "medium", "large"),
+)
 
 PHRASES: tuple[str, ...] = (
     # players, as they stand in a sentence and at the start of a line
@@ -188,6 +195,35 @@ PHRASES: tuple[str, ...] = (
     " saves",
     " poisons",
     "\nThe vote is tied",
+    # shopping
+    *(f" {word}" for word in _SHOP_WORDS),
+    *(f"\nItem {number}:" for number in range(1, 11)),
+    *(f"\nBought: {what}the right kind" for what in ("", "nearly ", "hardly ")),
+    "\nBought: something else",
+    "You are the shopper",
+    "\nPick a word or search",
+    "\nPick an item",
+    "\nChoose, read or buy",
+    "\nBuy:",
+    " in",
+    " and",
+    " or",
+    " for at most",
+    "\nPage",
+    " costs",
+    "\nColour:",
+    "\nSize:",
+    "\nFeatures:",
+    " item",
+    " search",
+    " next page",
+    " previous page",
+    " back to search",
+    " back",
+    " features",
+    " buy",
+    "\nPoints:",
+    "\nNothing is bought: the steps are over",
 )
 
 PIECES: tuple[str, ...] = (*CHARACTERS, *PHRASES)

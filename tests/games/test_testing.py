@@ -20,6 +20,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "werewolf-v0": {"num_seats": 5, "max_days": 2, "speech_tokens": 2},
     "kuhn-v0": {},
     "liars_dice-v0": {},
+    "shopping-v0": {"max_steps": 8, "query_words": 1, "num_products": 20},
     "bargaining-v0": {"max_turns": 4, "instances": "1,2,3/8,1,0/4,0,2"},
     "avalon-v0": {"discussion_rounds": 1},
     "persuasion-v0": {"persuadee": "seat", "max_exchanges": 4},

@@ -69,6 +69,12 @@ def test_scripted_games_have_a_sensible_side_and_now_and_then_a_random_one():
     assert plan.episode.tolist() == plan.deal.tolist() == list(range(16, 48))
 
 
+def test_a_game_of_one_side_has_no_odd_one_out():
+    assert np.all(training_plan("mix", 0, 8, 1).holders == LEARNER)
+    assert np.all(warm_start_plan(0, 8, 1).holders == HEURISTIC)
+    assert np.all(match_plan(0, 8, 1, LEARNER, RANDOM).holders == LEARNER)
+
+
 @pytest.mark.parametrize("plan", [training_plan("mix", 0, 8, 2), warm_start_plan(0, 8, 2), match_plan(0, 8, 2, 0, 3)])
 def test_plans_have_the_types_that_a_rollout_is_compiled_for(plan):
     assert (plan.episode.dtype, plan.deal.dtype, plan.holders.dtype) == (np.int32, np.int32, np.int8)
