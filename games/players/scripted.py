@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from games.core import GameError, SeatView
-from games.players import avalon, bargaining, kuhn, liars_dice, persuasion, werewolf
-from games.players import avalon, bargaining, kuhn, liars_dice, shopping, werewolf
+from games.players import avalon, bargaining, kuhn, liars_dice, persuasion, shopping, werewolf
 
 Player = Callable[[SeatView, jax.Array], jax.Array]
 

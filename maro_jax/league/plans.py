@@ -36,7 +36,7 @@ def warm_start_plan(first: int, episodes: int, num_sides: int) -> RolloutPlan:
     """Games to clone: half of them heuristic throughout; in the other half one side, each in turn, plays at random.
 
     Noise in whole games keeps who answers whom readable, where noise in single decisions would hide it. There is always
-    a side that plays well, so that a bad opponent is no sign to play badly oneself.
+    a side that plays well, so that a bad opponent is no sign to play badly oneself (unless there is one side only).
     """
     index = first + np.arange(episodes)
     return plan_of(index, index, _odd_one_out(index, np.full((episodes, num_sides), HEURISTIC), np.asarray(RANDOM)))
