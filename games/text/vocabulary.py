@@ -15,6 +15,7 @@ _ROLES = ("wolf", "seer", "doctor", "villager")
 _TITLES = ("Merlin", "Percival", "Morgana", "Mordred", "Oberon", "servant", "minion", "assassin")
 _ARTICLES = {"servant": "a ", "minion": "a ", "assassin": "the "}
 _ITEMS = ("book", "hat", "ball")
+_SYMBOLS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa")
 
 PHRASES: tuple[str, ...] = (
     # players, as they stand in a sentence and at the start of a line
@@ -124,6 +125,10 @@ PHRASES: tuple[str, ...] = (
     " shoots",
     "\nGood wins",
     "\nEvil wins",
+    # negotiation
+    "\nChoose a symbol",
+    " signals",
+    *(f" {symbol}" for symbol in _SYMBOLS),
 )
 
 PIECES: tuple[str, ...] = (*CHARACTERS, *PHRASES)
