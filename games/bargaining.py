@@ -269,9 +269,7 @@ def instance_table(text: str) -> np.ndarray:
     Raises:
       GameError: if the text is malformed or an instance breaks a rule.
     """
-    found = list(
-        goods.read_instances("bargaining-v0", text, FORM, EXAMPLE, _broken_rule) if text else _all_instances()
-    )
+    found = list(goods.read_instances("bargaining-v0", text, FORM, EXAMPLE, _broken_rule) if text else _all_instances())
     return np.array(found, np.int8)
 
 

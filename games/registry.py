@@ -14,6 +14,7 @@ from games.core import Game, GameError
 from games.kuhn import Kuhn
 from games.liars_dice import LiarsDice
 from games.negotiation import Negotiation
+from games.social_deduction import SocialDeduction
 from games.werewolf import Werewolf
 
 GAMES: dict[str, Callable[..., Game]] = {
@@ -23,6 +24,7 @@ GAMES: dict[str, Callable[..., Game]] = {
     "kuhn-v0": Kuhn,
     "liars_dice-v0": LiarsDice,
     "negotiation-v0": Negotiation,
+    "social_deduction-v0": SocialDeduction,
 }
 
 

@@ -333,5 +333,3 @@ def _wordings(pieces: list[tuple[str, str]], words: dict[str, tuple[str, ...]]) 
 def _require(holds: bool, sentence: str) -> None:
     if not holds:
         raise NotConforming(sentence)
-
-

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from games.core import GameError, SeatView
-from games.players import avalon, bargaining, kuhn, liars_dice, negotiation, werewolf
+from games.players import avalon, bargaining, kuhn, liars_dice, negotiation, social_deduction, werewolf
 
 Player = Callable[[SeatView, jax.Array], jax.Array]
 
@@ -19,6 +19,7 @@ HEURISTIC: dict[str, Player] = {
     "kuhn-v0": kuhn.heuristic,
     "liars_dice-v0": liars_dice.heuristic,
     "negotiation-v0": negotiation.heuristic,
+    "social_deduction-v0": social_deduction.heuristic,
 }
 
 

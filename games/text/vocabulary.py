@@ -129,6 +129,17 @@ PHRASES: tuple[str, ...] = (
     "\nChoose a symbol",
     " signals",
     *(f" {symbol}" for symbol in _SYMBOLS),
+    # social deduction
+    "You are innocent",
+    "You are an impostor",
+    "\nYour fellow impostor is",
+    "\nRound",
+    "\nSignal:",
+    " looks clear",
+    " looks suspicious",
+    " claim innocent",
+    "\nThe innocents win",
+    "\nThe impostors win",
 )
 
 PIECES: tuple[str, ...] = (*CHARACTERS, *PHRASES)

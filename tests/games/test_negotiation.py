@@ -87,7 +87,7 @@ def compiled_deal(game: Negotiation) -> Any:
 
 
 def record_random(game: Negotiation, dealt: list[Instance], seed: int) -> Record:
-    """Random games: every third makes the offers that are first in order and agrees late, every fifth plays illegally."""
+    """Random games: every third rarely agrees, so that it becomes long, every fifth often plays illegally."""
     count = len(dealt)
     given = {
         "key": jax.random.split(jax.random.key(seed), count),
@@ -202,7 +202,9 @@ class Judge:
             actions = range(self.game.spec.num_actions)
             legal = list(actions) if over else self.legal()
             wholes = [sum(map(math.prod, zip(pool, one, strict=True))) for one in values]
-            outcome = [2 * gain / whole - 1 if whole else 0 for gain, whole in zip(state.returns(), wholes, strict=True)]
+            outcome = [
+                2 * gain / whole - 1 if whole else 0 for gain, whole in zip(state.returns(), wholes, strict=True)
+            ]
             expected = {
                 "terminated": over,
                 "truncated": False,
@@ -217,7 +219,7 @@ class Judge:
             np.testing.assert_allclose(record["outcome"][time], outcome if over else [0, 0], atol=1e-6)
             if not self.making:
                 self.check_observations(len(self.log))
-            if not over and action is not None and time < len(record["actions"]):
+            if not over and time < len(record["actions"]):
                 self.play(action if action in legal else legal[0], time)
                 decisions += 1
         assert state.is_terminal()
@@ -337,7 +339,7 @@ def test_a_game_without_agreement_reaches_the_bounds_of_its_spec(parameters: dic
 
 
 def test_outcomes_are_shares_of_what_the_pool_is_worth_to_each():
-    """Of two books, one hat and no ball the first offers the other a book: 10 of 23 for the one, 7 of 9 for the other."""
+    """Of two books and a hat, worth 23 to the first and 14 to the second, the first offers a book, then others."""
     game = Negotiation(utterance_dim=0)
     instance = (np.array([4], np.int8), np.array([[2, 1, 0]], np.int8), np.array([[[10, 3, 9], [7, 0, 10]]], np.int8))
     for picks, outcome in (((1, 1, 0), (13 / 23, 7 / 14)), ((2, 0, 0), (20 / 23, 0)), ((0, 0, 0), (0, 1))):
