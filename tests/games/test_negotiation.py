@@ -101,15 +101,11 @@ def record_random(game: Negotiation, dealt: list[Instance], seed: int) -> Record
 
 
 @functools.cache
-def recorded(parameters: tuple[tuple[str, Any], ...], count: int = 500) -> tuple[list[Any], list[Instance], Record]:
+def recorded(parameters: tuple[tuple[str, Any], ...], count: int) -> tuple[list[Any], list[Instance], Record]:
+    """OpenSpiel's starts and instances, and our games from them."""
     game = Negotiation(**dict(parameters))
     states, dealt = zip(*deals(original(game, seed=count), count), strict=True)
     return list(states), list(dealt), record_random(game, list(dealt), seed=7)
-
-
-def games_of(parameters: dict[str, Any]) -> tuple[list[Any], list[Instance], Record]:
-    """OpenSpiel's 500 starts and instances, and our games from them, recorded once a session."""
-    return recorded(tuple(parameters.items()))
 
 
 def number_of(base: int, digits: list[int]) -> int:
@@ -173,10 +169,10 @@ class Judge:
         if self.state.is_terminal():
             self.log.append([KIND["out_of_turns"], -1, -1, -1, 3])
 
-    def check_observations(self, size: int) -> None:
+    def check_observations(self) -> None:
         """What OpenSpiel shows to a seat is what the rows say that the seat knows here."""
         for seat in range(2):
-            known = [row for row in self.log[:size] if row[4] >> seat & 1 or row[1] == seat]
+            known = [row for row in self.log if row[4] >> seat & 1 or row[1] == seat]
             lines = {"pool": [], "worth": [], "keep": [], "signal": []}
             for kind, _, target, value, _ in known:
                 for what, values in lines.items():
@@ -193,39 +189,42 @@ class Judge:
 
     def run(self) -> str:
         """Asserts that the two agree at every step, and on the whole log; returns how the game ended."""
-        record, state = self.record, self.state
-        _, pool, values = self.instance
-        decisions = 0
-        for time, action in enumerate([*record["actions"].tolist(), -1]):
-            over = state.is_terminal()
-            actor = -1 if over else state.current_player()
-            actions = range(self.game.spec.num_actions)
-            legal = list(actions) if over else self.legal()
-            wholes = [sum(map(math.prod, zip(pool, one, strict=True))) for one in values]
-            outcome = [
-                2 * gain / whole - 1 if whole else 0 for gain, whole in zip(state.returns(), wholes, strict=True)
-            ]
-            expected = {
-                "terminated": over,
-                "truncated": False,
-                "actor": actor,
-                "step": decisions,
-                "legal": [each in legal for each in actions],
-                "acting": [seat == actor for seat in range(2)],
-                "log_size": len(self.log),
-            }
-            found = {name: record[name][time].tolist() for name in expected}
-            assert found == expected, f"t={time}: {found} is not {expected} after {state}"
-            np.testing.assert_allclose(record["outcome"][time], outcome if over else [0, 0], atol=1e-6)
+        record, state, time = self.record, self.state, 0
+        while not state.is_terminal():
+            legal = self.legal()
+            self.agree(time, state.current_player(), legal)
             if not self.making:
-                self.check_observations(len(self.log))
-            if not over and time < len(record["actions"]):
-                self.play(action if action in legal else legal[0], time)
-                decisions += 1
-        assert state.is_terminal()
+                self.check_observations()
+            action = int(record["actions"][time])
+            self.play(action if action in legal else legal[0], time)
+            time += 1
+        self.agree(time, -1, list(range(self.game.spec.num_actions)))
+        self.check_observations()
+        _, pool, values = self.instance
+        wholes = [sum(map(math.prod, zip(pool, one, strict=True))) for one in values]
+        gains = zip(state.returns(), wholes, strict=True)
+        outcome = [2 * gain / whole - 1 if whole else 0 for gain, whole in gains]
+        assert record["outcome"][time].tolist() == pytest.approx(outcome, abs=1e-6)
+        assert not record["outcome"][:time].any()
+        for field in ("terminated", "truncated", "actor", "step", "legal", "acting", "log_size", "outcome"):
+            assert (record[field][time:] == record[field][time]).all(), field
         rows = np.column_stack([record["log_rows"], record["log_audience"]])[: len(self.log)]
         assert rows.tolist() == self.log
         return "deal" if "Agreement reached!" in str(state) else "no deal"
+
+    def agree(self, time: int, actor: int, legal: list[int]) -> None:
+        """Asserts that our state at a time is the one that OpenSpiel's tells."""
+        expected = {
+            "terminated": actor < 0,
+            "truncated": False,
+            "actor": actor,
+            "step": time,
+            "legal": [each in legal for each in range(self.game.spec.num_actions)],
+            "acting": [seat == actor for seat in range(2)],
+            "log_size": len(self.log),
+        }
+        found = {name: self.record[name][time].tolist() for name in expected}
+        assert found == expected, f"t={time}: {found} is not {expected} after {self.state}"
 
 
 def told_word(text: str, line: str) -> str:
@@ -242,17 +241,15 @@ def judge_all(parameters: dict[str, Any], played: tuple[list[Any], list[Instance
     )
 
 
-@pytest.mark.parametrize("parameters", PRESETS, ids=name)
-def test_openspiel_agrees_with_every_step(parameters: dict[str, Any]):
-    ends = judge_all(parameters, games_of(parameters))
-    assert ends["deal"] > 100
-    assert ends["no deal"] > 50
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("parameters", PRESETS, ids=name)
-def test_openspiel_agrees_with_ten_thousand_games(parameters: dict[str, Any]):
-    assert judge_all(parameters, recorded(tuple(parameters.items()), 10_000)).total() == 10_000
+@pytest.mark.parametrize(
+    ("parameters", "count"),
+    [(PRESETS[0], 500), *(pytest.param(preset, 10_000, marks=pytest.mark.slow) for preset in PRESETS)],
+    ids=lambda value: value if isinstance(value, int) else name(value),
+)
+def test_openspiel_agrees_with_every_step(parameters: dict[str, Any], count: int):
+    ends = judge_all(parameters, recorded(tuple(parameters.items()), count))
+    assert ends.total() == count
+    assert min(ends["deal"], ends["no deal"]) > count / 10
 
 
 def test_picks_and_symbols_name_openspiels_actions():
@@ -318,9 +315,8 @@ def test_given_instances_are_dealt_alike_and_no_others():
 # ---------------------------------------------------------------------- what every game promises
 
 
-@pytest.mark.parametrize("parameters", [{"instances": KINDRED[0], "speech_tokens": 2}, PRESETS[4]], ids=name)
-def test_the_game_conforms(parameters: dict[str, Any]):
-    game = Negotiation(**parameters)
+def test_the_game_conforms_where_offers_are_hidden():
+    game = Negotiation(instances=KINDRED[0], show_proposals=False, utterance_dim=1, speech_tokens=2)
     played = check_game(game, episodes=60)
     assert check_hiding(game.spec, played) > 20
 
@@ -377,9 +373,9 @@ def test_a_seat_observes_nothing_of_the_others_values(show_proposals: bool):
 
 
 def test_a_hidden_offer_is_shown_to_nobody_and_a_symbol_to_the_other():
-    _, _, record = games_of(PRESETS[4])
+    _, _, record = recorded(tuple(PRESETS[4].items()), 50)
     kind, actor, audience = record["log_rows"][..., 0], record["log_rows"][..., 1], record["log_audience"]
-    assert (kind == KIND["keep"]).sum() > 1000
+    assert (kind == KIND["keep"]).sum() > 100
     assert (audience[kind == KIND["keep"]] == 0).all()
     assert (audience == 2 - actor)[kind == KIND["signal"]].all()
 
@@ -393,7 +389,7 @@ def test_a_turn_begins_with_speech_and_every_decision_may_be_thought_over():
 # ---------------------------------------------------------------------- the scripted player
 
 
-@pytest.mark.parametrize("parameters", [{}, PRESETS[2]], ids=name)
+@pytest.mark.parametrize("parameters", [{}, pytest.param(PRESETS[2], marks=pytest.mark.slow)], ids=name)
 def test_the_heuristic_player_gets_more_than_a_random_one(parameters: dict[str, Any]):
     for scores in scores_against_random(Negotiation(**parameters), heuristic, 1000, seed=5):
         assert scores.mean() > 0.3  # a random player gets less than 0
