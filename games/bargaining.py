@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import re
 from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from games import core
+from games import core, goods
 from games.core import EventKind, EventLog, GameError, GameSpec, Phase, Role, State, audience_of, event
+from games.goods import ITEMS
 
 ROLES = (Role("first", "first"), Role("second", "second"))
-ITEMS = ("book", "hat", "ball")
 FEWEST_ITEMS, MOST_ITEMS, POOL_VALUE = 5, 7, 10
 AGREE = MOST_ITEMS + 1  # the action after "keep 0" to "keep 7"
 
@@ -79,7 +78,7 @@ class Bargaining:
     thought_tokens: int = 0
 
     def __post_init__(self) -> None:
-        _check_range("max_turns", self.max_turns, 2, 20)
+        _check_range("max_turns", self.max_turns, 2, goods.MOST_TURNS)
         _check_range("discount_percent", self.discount_percent, 1, 100)
         _check_range("prob_end_percent", self.prob_end_percent, 0, 99)
         _check_range("speech_tokens", self.speech_tokens, 0, 4096)
@@ -260,18 +259,7 @@ class Bargaining:
 
 def words() -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Word tables of the templates."""
-    names = [f"Player {seat + 1}" for seat in range(len(ROLES))]
-    return (
-        ("seat", tuple(f" {name}" for name in names)),
-        ("line", tuple(f"\n{name}" for name in names)),
-        ("picker", tuple(f"\n{name} picks" for name in names)),
-        ("keeper", tuple(f"\n{name} keeps" for name in names)),
-        ("items", tuple(f" of the {item}s" for item in ITEMS)),
-        ("pool", tuple(f"\n{item.capitalize()}s in the pool:" for item in ITEMS)),
-        ("worth", tuple(f"\nTo you a {item} is worth" for item in ITEMS)),
-        ("number", tuple(f" {number}" for number in range(POOL_VALUE + 1))),
-        ("turns", tuple(f" {number}" for number in range(21))),  # indexed by the number itself
-    )
+    return (*goods.words(), ("picker", tuple(f"\nPlayer {seat + 1} picks" for seat in range(len(ROLES)))))
 
 
 @functools.cache
@@ -281,7 +269,7 @@ def instance_table(text: str) -> np.ndarray:
     Raises:
       GameError: if the text is malformed or an instance breaks a rule.
     """
-    found = list(_read_instances(text) if text else _all_instances())
+    found = list(goods.read_instances("bargaining-v0", text, FORM, EXAMPLE, _broken_rule) if text else _all_instances())
     return np.array(found, np.int8)
 
 
@@ -290,25 +278,10 @@ def _all_instances() -> Iterator[tuple[tuple[int, ...], ...]]:
         if not FEWEST_ITEMS <= sum(pool) <= MOST_ITEMS:
             continue
         values = [value for value in itertools.product(range(POOL_VALUE + 1), repeat=len(ITEMS))
-                  if _worth(pool, value) == POOL_VALUE]  # fmt: skip
+                  if goods.total(pool, value) == POOL_VALUE]  # fmt: skip
         for first, second in itertools.product(values, repeat=2):
             if _broken_rule(pool, first, second) is None:
                 yield pool, first, second
-
-
-def _read_instances(text: str) -> Iterator[tuple[tuple[int, ...], ...]]:
-    triple = r"[0-9]{1,2},[0-9]{1,2},[0-9]{1,2}"
-    for number, part in enumerate(text.split(";"), start=1):
-        if not re.fullmatch(f"{triple}/{triple}/{triple}", part.strip()):
-            raise GameError(
-                f"bargaining-v0: instances are of the form {FORM}, for example {EXAMPLE}, with ';' between them, "
-                f"which number {number}, {part!r}, is not"
-            )
-        pool, first, second = (tuple(int(word) for word in counts.split(",")) for counts in part.split("/"))
-        rule = _broken_rule(pool, first, second)
-        if rule is not None:
-            raise GameError(f"bargaining-v0: instances: {rule}, unlike in number {number}, {part.strip()!r}")
-        yield pool, first, second
 
 
 def _broken_rule(pool: tuple[int, ...], first: tuple[int, ...], second: tuple[int, ...]) -> str | None:
@@ -317,7 +290,7 @@ def _broken_rule(pool: tuple[int, ...], first: tuple[int, ...], second: tuple[in
         return f"a pool holds {FEWEST_ITEMS} to {MOST_ITEMS} items"
     if min(pool) < 1:
         return "a pool holds at least one item of each type"
-    if _worth(pool, first) != POOL_VALUE or _worth(pool, second) != POOL_VALUE:
+    if goods.total(pool, first) != POOL_VALUE or goods.total(pool, second) != POOL_VALUE:
         return f"the whole pool is worth {POOL_VALUE} to each seat"
     wanted = list(zip(first, second, strict=True))
     if not all(max(pair) > 0 for pair in wanted):
@@ -325,10 +298,6 @@ def _broken_rule(pool: tuple[int, ...], first: tuple[int, ...], second: tuple[in
     if not any(min(pair) > 0 for pair in wanted):
         return "some type of item is worth something to both seats"
     return None
-
-
-def _worth(items: tuple[int, ...], values: tuple[int, ...]) -> int:
-    return sum(count * value for count, value in zip(items, values, strict=True))
 
 
 def _check_range(name: str, value: int, low: int, high: int) -> None:

@@ -13,8 +13,10 @@ from games.bargaining import Bargaining
 from games.core import Game, GameError
 from games.kuhn import Kuhn
 from games.liars_dice import LiarsDice
+from games.negotiation import Negotiation
 from games.persuasion import Persuasion
 from games.shopping import Shopping
+from games.social_deduction import SocialDeduction
 from games.werewolf import Werewolf
 
 GAMES: dict[str, Callable[..., Game]] = {
@@ -25,6 +27,8 @@ GAMES: dict[str, Callable[..., Game]] = {
     "liars_dice-v0": LiarsDice,
     "persuasion-v0": Persuasion,
     "shopping-v0": Shopping,
+    "negotiation-v0": Negotiation,
+    "social_deduction-v0": SocialDeduction,
 }
 
 

@@ -8,7 +8,17 @@ import jax
 import jax.numpy as jnp
 
 from games.core import GameError, SeatView
-from games.players import avalon, bargaining, kuhn, liars_dice, persuasion, shopping, werewolf
+from games.players import (
+    avalon,
+    bargaining,
+    kuhn,
+    liars_dice,
+    negotiation,
+    persuasion,
+    shopping,
+    social_deduction,
+    werewolf,
+)
 
 Player = Callable[[SeatView, jax.Array], jax.Array]
 
@@ -20,6 +30,8 @@ HEURISTIC: dict[str, Player] = {
     "liars_dice-v0": liars_dice.heuristic,
     "persuasion-v0": persuasion.heuristic,
     "shopping-v0": shopping.heuristic,
+    "negotiation-v0": negotiation.heuristic,
+    "social_deduction-v0": social_deduction.heuristic,
 }
 
 

@@ -25,6 +25,7 @@ _SHOP_WORDS = (
     *("round", "plain", "red", "blue", "green", "yellow", "black", "white", "grey", "brown"),
     *("small", "medium", "large"),
 )
+_SYMBOLS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa")
 
 PHRASES: tuple[str, ...] = (
     # players, as they stand in a sentence and at the start of a line
@@ -224,6 +225,21 @@ PHRASES: tuple[str, ...] = (
     " buy",
     "\nPoints:",
     "\nNothing is bought: the steps are over",
+    # negotiation
+    "\nChoose a symbol",
+    " signals",
+    *(f" {symbol}" for symbol in _SYMBOLS),
+    # social deduction
+    "You are innocent",
+    "You are an impostor",
+    "\nYour fellow impostor is",
+    "\nRound",
+    "\nSignal:",
+    " looks clear",
+    " looks suspicious",
+    " claim innocent",
+    "\nThe innocents win",
+    "\nThe impostors win",
 )
 
 PIECES: tuple[str, ...] = (*CHARACTERS, *PHRASES)

@@ -24,6 +24,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "bargaining-v0": {"max_turns": 4, "instances": "1,2,3/8,1,0/4,0,2"},
     "avalon-v0": {"discussion_rounds": 1},
     "persuasion-v0": {"persuadee": "seat", "max_exchanges": 4},
+    "negotiation-v0": {"instances": "4/1,2,3/8,1,0/4,0,2", "utterance_dim": 1},
+    "social_deduction-v0": {"num_seats": 5, "num_impostors": 2, "max_rounds": 2, "speech_tokens": 2},
 }
 
 
