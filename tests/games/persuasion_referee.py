@@ -255,7 +255,8 @@ class Referee:
     def _donate(self) -> Generator[Decision, int, None]:
         mind = self.persuadee
         if len(self.seats) == 1:
-            given = self._draw(f"{mind.willing} of {mind.budget} quarters", donation_chances(mind.willing, mind.budget))
+            chances = donation_chances(mind.willing, mind.budget)
+            given = self._draw(f"donation by {list(chances.values())}", chances)
         else:
             given = (yield Decision("donate", 1, frozenset(range(19, 20 + mind.budget)))) - 19
         self._tell("donation", [0], actor=1, value=given)

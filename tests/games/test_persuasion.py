@@ -58,27 +58,32 @@ def games_of(parameters: dict[str, Any]) -> Played:
 
 
 class Draws:
-    """Counts what was drawn in each situation."""
+    """Counts what was drawn in each situation, by the place of what was drawn among all that is possible."""
 
     def __init__(self) -> None:
-        self.chances: dict[str, rules.Chances] = {}
+        self.chances: dict[str, list[int]] = {}
         self.counts: dict[str, Counter[int]] = defaultdict(Counter)
 
     def note(self, situation: str, chances: rules.Chances, value: int) -> None:
-        assert self.chances.setdefault(situation, chances) == chances
-        self.counts[situation][value] += 1
+        assert self.chances.setdefault(situation, list(chances.values())) == list(chances.values())
+        self.counts[situation][list(chances).index(value)] += 1
 
     def excess(self) -> float:
         """Pearson's statistic over all situations, less its degrees of freedom, in its standard deviations."""
         statistic, freedom = 0.0, 0
         for situation, chances in self.chances.items():
-            total = self.counts[situation].total()
-            if total * min(chances.values()) >= 500 and len(chances) > 1:  # five expected of each
-                expected = {value: total * chance / 100 for value, chance in chances.items()}
-                statistic += sum((self.counts[situation][value] - e) ** 2 / e for value, e in expected.items())
+            counts = [self.counts[situation][place] for place in range(len(chances))]
+            if sum(counts) * min(chances) >= 500 and len(chances) > 1:  # five expected of each
+                statistic += pearson(counts, chances)
                 freedom += len(chances) - 1
         assert freedom > 10
         return (statistic - freedom) / np.sqrt(2 * freedom)
+
+
+def pearson(counts: list[int], percent: list[int]) -> float:
+    """Pearson's statistic of counts."""
+    expected = [sum(counts) * chance / 100 for chance in percent]
+    return sum((count - e) ** 2 / e for count, e in zip(counts, expected, strict=True))
 
 
 def judged(parameters: dict[str, Any], played: Played) -> tuple[Counter[str], Draws]:
@@ -115,6 +120,43 @@ def test_the_referee_agrees_with_ten_thousand_games(parameters: dict[str, Any]):
         assert game.num_seats == 2 or abs(draws.excess()) < 5
     assert set(endings) >= {"donation", "out_of_exchanges"} | ({"refuses"} if game.num_seats == 2 else set())
     assert bool(endings["walks_away"]) == (game.max_exchanges > 2)
+
+
+# An act, what the persuadee is like, and what it then does: the value of the row by its chance in percent.
+SITUATIONS: list[tuple[int, dict[str, Any], rules.Chances]] = [
+    *((0, {"weights": [weight] * 7}, rules.reaction_chances(weight)) for weight in range(3)),
+    (0, {"weights": [2] * 7, "uses": [1] + [0] * 9}, rules.reaction_chances(1)),
+    *((7, {"trust": trust}, rules.report_chances(truth)) for trust, truth in ((0, 2), (1, 2), (2, 1), (3, 0), (4, 0))),
+    *((8, {"interest": want}, rules.report_chances(truth)) for want, truth in ((2, 2), (3, 1), (4, 1), (5, 0), (9, 0))),
+    *((9, {"leaning": care}, {3 + told: p for told, p in rules.report_chances(care).items()}) for care in range(3)),
+    (ASK, {"interest": 8, "trust": 2, "budget": 8}, {3: 25, 4: 50, 5: 25}),
+    (ASK, {"interest": 1, "trust": 3, "budget": 8}, {0: 75, 1: 25}),
+    (ASK, {"interest": 7, "trust": 3, "budget": 5}, {4: 25, 5: 75}),
+    (ASK, {"interest": 9, "trust": 4, "budget": 5}, {5: 100}),
+]
+
+
+def test_answers_and_donations_have_the_stated_chances():
+    game, draws = Persuasion(), 4000
+    start = game.init(jax.random.key(0))
+
+    def state_of(changes: dict[str, Any]) -> PersuasionState:
+        calm = {"interest": 3, "trust": 2, "budget": 8} | changes
+        return dataclasses.replace(start, **{field: jnp.asarray(value, jnp.int8) for field, value in calm.items()})
+
+    def value_of(state: PersuasionState, act: jax.Array, key: jax.Array) -> jax.Array:
+        log = game.step(state, act, key).log
+        return log.rows[log.size - 1, 3]
+
+    acts = jnp.asarray([act for act, _, _ in SITUATIONS])
+    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(state_of(changes) for _, changes, _ in SITUATIONS))
+    keys = jax.random.split(jax.random.key(1), draws)
+    drawn = jax.jit(jax.vmap(jax.vmap(value_of, (None, None, 0)), (0, 0, None)), compiler_options=QUICKLY)
+    for (act, changes, chances), values in zip(SITUATIONS, np.asarray(drawn(states, acts, keys)).tolist(), strict=True):
+        counts = Counter(values)
+        assert set(counts) == set(chances), (act, changes)
+        found = pearson([counts[value] for value in chances], list(chances.values()))
+        assert found < 20, (act, changes, counts)  # two degrees of freedom at most: p < 0.0001
 
 
 def test_dealt_persuadees_have_the_stated_chances():
