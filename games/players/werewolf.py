@@ -115,6 +115,7 @@ def _pick(view: SeatView, evidence: _Evidence, suspicion: jax.Array) -> jax.Arra
     num_seats, num_actions = suspicion.shape[0], view.legal.shape[0]
     against_me = jnp.where(evidence.me, 0.0, (evidence.accused + 2.0 * evidence.reported_wolf) @ evidence.me)
     kill = evidence.worth + 0.5 * against_me - 0.3 * suspicion
+    kill = jnp.where(evidence.me | evidence.fellow, NEVER, kill)
     protect = evidence.worth + 0.5 * evidence.me
     check = suspicion
     vote = jnp.where(evidence.is_wolf, suspicion + 0.3 * against_me - 10.0 * evidence.fellow, suspicion)
