@@ -149,7 +149,7 @@ class SocialDeduction:
         roles = jax.random.permutation(role_key, jnp.asarray(deck))
         alive = jnp.ones((n,), bool)
         impostor = roles == IMPOSTOR
-        entries = [(event(KIND["seat"], seat), np.uint16(1 << seat), True) for seat in range(n)]
+        entries: list[Entry] = [(event(KIND["seat"], seat), np.uint16(1 << seat), True) for seat in range(n)]
         entries += [
             (event(KIND["fellow"], seat, other), np.uint16(1 << seat), impostor[seat] & impostor[other])
             for seat, other in itertools.permutations(range(n) if self.num_impostors > 1 else (), 2)

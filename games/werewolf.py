@@ -270,7 +270,7 @@ class Werewolf(WerewolfRules):
         """The state without what a night or a vote that is over has resolved."""
         settled, nobody = turn.dawn | turn.counted, jnp.int8(core.NO_ONE)
         resolved = ["picks", "protected", "check", "votes"] + ["target", "poisoned"] * self.witch
-        fields = {name: jnp.where(settled, nobody, getattr(state, name)) for name in resolved}
+        fields: dict[str, Any] = {name: jnp.where(settled, nobody, getattr(state, name)) for name in resolved}
         if self.witch:
             fields["saved"] = state.saved & ~settled
         if self.guard:
@@ -285,7 +285,9 @@ class Werewolf(WerewolfRules):
         victim = self._victim(state, key)
         expelled, second_vote = self._expelled(state, counted, key)
         dusk, shot, shoots = counted & ~jnp.any(second_vote) if self.runs_off else counted, no, no
-        fallen = (victim, jnp.int8(core.NO_ONE)) if not self.witch else _two(victim, state.poisoned)
+        fallen: tuple[jax.Array, ...] = (victim, jnp.int8(core.NO_ONE))
+        if self.witch:
+            fallen = _two(victim, state.poisoned)
         dead = jnp.where(dawn, fallen[0], jnp.where(dusk, expelled, core.NO_ONE))
         if self.hunter:
             shot = state.phase == HUNTER_PHASE

@@ -183,9 +183,9 @@ def log_outcome(rules: WerewolfRules, log: EventLog, state: WerewolfState, turn:
     ]
     rows += [(event(KIND["no_death"]), everybody, dawn & (turn.fallen[0] < 0))]
     for seat in range(n):
-        vote, kind = state.votes[seat], KIND["vote"]
+        vote, kind = state.votes[seat], jnp.int8(KIND["vote"])
         if rules.free:
-            kind, vote = jnp.where(vote < 0, KIND["abstain"], kind), jnp.maximum(vote, core.NO_ONE)
+            kind, vote = jnp.where(vote < 0, jnp.int8(KIND["abstain"]), kind), jnp.maximum(vote, core.NO_ONE)
         cast = turn.counted & (state.votes[seat] != core.NO_ONE)
         rows += [(event(kind, seat, vote), audience_of(seats != seat), cast)]
     if rules.runs_off:

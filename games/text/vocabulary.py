@@ -4,7 +4,7 @@ A new version only appends to `PHRASES`, so that ids of older checkpoints stay v
 games' templates and labels use whole phrases.
 """
 
-VERSION = 2
+VERSION = 3
 
 SLOTS = 768  # ids of the tiny model: those beyond the list are for phrases to come, so that its shape stays
 
@@ -135,6 +135,7 @@ PHRASES: tuple[str, ...] = (
     " shoots",
     "\nGood wins",
     "\nEvil wins",
+    # since version 3
     # persuasion
     "You are a persuader",
     "You are a persuadee",

@@ -34,6 +34,9 @@ SPEAKING: dict[str, dict[str, Any]] = {
     "bargaining-v0": {"speech_tokens": 6},
     "kuhn-v0": {"speech_tokens": 6},
     "liars_dice-v0": {"speech_tokens": 6},
+    "negotiation-v0": {"speech_tokens": 6},
+    "persuasion-v0": {"speech_tokens": 6},
+    "social_deduction-v0": {"speech_tokens": 6},
 }
 SPEC = make("werewolf-v0", **SPEAKING["werewolf-v0"]).spec
 WINDOW = 6  # events rendered at once
