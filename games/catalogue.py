@@ -116,7 +116,7 @@ def generate(seed: int, num_products: int) -> Catalogue:
     """A catalogue of the words above; the rules of its making are in docs/games/shopping.md."""
     draws = Draws(seed)
     titles: set[str] = set()
-    products = []
+    products: list[Product] = []
     while len(products) < num_products:
         product = _draw_product(draws)
         if product.title not in titles:
