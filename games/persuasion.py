@@ -228,7 +228,7 @@ class Persuasion:
             "appeal without effect, or an inquiry made before, costs trust, and who has none left to lose walks away. "
             "Inquiries ask about trust (source), interest (task) and what the persuadee cares for (personal). It is "
             "willing to give as many quarter dollars as a quarter of its interest times its trust. There are at most "
-            f"{self.max_exchanges} exchanges; if nobody has asked for a donation by then, nothing is given. "
+            f"{self.max_exchanges} exchanges; a talk that has not come to a donation by then ends without one. "
         )
 
     def _role_texts(self) -> tuple[tuple[str, str], ...]:
