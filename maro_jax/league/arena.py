@@ -92,7 +92,7 @@ class Arena:
         self.tally = Tally()
         self._shared = NamedSharding(mesh, PartitionSpec())
         self._spread = NamedSharding(mesh, PartitionSpec(ROLLOUT_AXES))
-        self._programs: dict[tuple[int, bool], Rollout] = {}
+        self._programs: dict[int, Rollout] = {}  # by the number of parameter sets; each seats scripted players too
         self._stack = jax.jit(
             lambda *trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees), out_shardings=self._shared
         )
@@ -103,7 +103,6 @@ class Arena:
         plan: RolloutPlan,
         purpose: int,
         *,
-        scripted: bool,
         temperature: Sequence[float] | None = None,
         tally: Tally | None = None,
     ) -> Episodes:
@@ -113,7 +112,6 @@ class Arena:
           params: parameter sets: none, the learner's, or the learner's and the opponent's.
           plan: any number of episodes.
           purpose: keeps the randomness of different uses apart.
-          scripted: whether scripted players hold seats.
           temperature: of sampling, one for each parameter set; default 1.
           tally: counts this call too, beside the arena's own.
 
@@ -122,10 +120,10 @@ class Arena:
         """
         held = np.unique(plan.holders)
         models = held[held <= OPPONENT]
-        if (len(models) < len(held) and not scripted) or (len(models) and models.max() >= len(params)):
+        if len(models) and models.max() >= len(params):
             raise ValueError(
-                f"the plan's seats are held by {', '.join(HOLDERS[h] for h in held)}: {len(params)} parameter sets "
-                f"and scripted={scripted} do not suffice"
+                f"the plan's seats are held by {', '.join(HOLDERS[h] for h in held)}: {len(params)} parameter sets do "
+                "not suffice"
             )
         total = plan.episode.shape[0]
         stacked = self._stack(*params) if params else ()
@@ -135,7 +133,7 @@ class Arena:
         for first in range(0, total, self.episodes):
             index = np.arange(first, first + self.episodes) % total  # a short last batch repeats; repeats are dropped
             batch = jax.device_put(jax.tree.map(lambda leaf, i=index: np.asarray(leaf)[i], plan), self._spread)
-            program = self._program(len(params), scripted, stacked, heat, key, batch)
+            program = self._program(len(params), stacked, heat, key, batch)
             start = time.perf_counter()
             episodes, usage = jax.block_until_ready(program(stacked, heat, key, batch))
             seconds = time.perf_counter() - start
@@ -145,10 +143,10 @@ class Arena:
             parts.append(jax.tree.map(lambda leaf, n=kept: np.asarray(leaf)[:n], episodes))
         return parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
-    def _program(self, models: int, scripted: bool, *arguments: Any) -> Rollout:
-        if (models, scripted) not in self._programs:
+    def _program(self, models: int, *arguments: Any) -> Rollout:
+        if models not in self._programs:
             start = time.perf_counter()
-            rollout = build_rollout(self.table, self.sizes, self.mesh, models=models, scripted=scripted)
-            self._programs[models, scripted] = rollout.lower(*arguments).compile()  # type: ignore[attr-defined]
+            rollout = build_rollout(self.table, self.sizes, self.mesh, models=models, scripted=True)
+            self._programs[models] = rollout.lower(*arguments).compile()  # type: ignore[attr-defined]
             self.tally.compile_seconds += time.perf_counter() - start
-        return self._programs[models, scripted]
+        return self._programs[models]

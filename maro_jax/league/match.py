@@ -78,11 +78,11 @@ def play_match(
     if isinstance(against, str):
         holder = {"heuristic": HEURISTIC, "random": RANDOM}[against]
         plan = match_plan(0, games, sides, LEARNER, holder)
-        episodes = arena.play([params], plan, purpose, scripted=True, temperature=[temperature])
+        episodes = arena.play([params], plan, purpose, temperature=[temperature])
     else:
         plan = match_plan(0, games, sides, LEARNER, OPPONENT)
         heat = [temperature, opponent_temperature]
-        episodes = arena.play([params, against], plan, purpose, scripted=False, temperature=heat)
+        episodes = arena.play([params, against], plan, purpose, temperature=heat)
     return score_match(arena, episodes)
 
 

@@ -138,7 +138,7 @@ class Trainer:
         played = []
         for arena in self.arenas:
             plan = warm_start_plan(first, count, len(arena.table.spec.sides))
-            played.append(Played(arena, plan, arena.play([], plan, CLONE, scripted=True, tally=tally), None))
+            played.append(Played(arena, plan, arena.play([], plan, CLONE, tally=tally), None))
         weights = [
             ((of.episodes.behaviours.seat >= 0) & ~of.episodes.overflowed[:, None]).astype(np.float32) for of in played
         ]
@@ -178,8 +178,7 @@ class Trainer:
         config = self.config
         sides = len(arena.table.spec.sides)
         plan = training_plan(config.opponents, iteration * config.episodes, config.episodes, sides)
-        params, scripted = [state.learner.params, state.opponent], config.opponents in ("mix", "scripted")
-        episodes = arena.play(params, plan, PLAY, scripted=scripted, tally=tally)
+        episodes = arena.play([state.learner.params, state.opponent], plan, PLAY, tally=tally)
         outcome = self._shuffled(arena, episodes, game, iteration) if config.shuffle_outcomes else episodes.outcome
         made = episodes.behaviours
         eligible = (made.holder == LEARNER) & episodes.finished[:, None] & (made.seat >= 0)

@@ -174,9 +174,9 @@ def test_a_policy_is_as_good_as_itself():
 
 def test_the_heuristic_player_beats_the_random_one_from_both_sides():
     plan = match_plan(0, 320, 2, HEURISTIC, RANDOM)
-    result = score_match(arena(), arena().play([], plan, 2, scripted=True))
+    result = score_match(arena(), arena().play([], plan, 2))
     assert result.total.low > 0.5
-    other_way = score_match(arena(), arena().play([], match_plan(0, 320, 2, RANDOM, HEURISTIC), 2, scripted=True))
+    other_way = score_match(arena(), arena().play([], match_plan(0, 320, 2, RANDOM, HEURISTIC), 2))
     assert other_way.total.high < 0.5
 
 
@@ -185,7 +185,7 @@ def test_a_match_against_a_scripted_player_seats_it_on_the_other_side(against: s
     result = play_match(arena(), params(0), against, 32, purpose=3)
     assert result.games == 32 and set(result.sides) == {"village", "wolves"}
     plan = match_plan(0, 32, 2, LEARNER, holder)
-    episodes = arena().play([params(0)], plan, 3, scripted=True, temperature=[1.0])
+    episodes = arena().play([params(0)], plan, 3, temperature=[1.0])
     assert score_match(arena(), episodes) == result
     made, side = episodes.behaviours, np.asarray(table().spec.side_of_role)
     first_player = side[made.role] == (np.arange(32) % 2)[:, None]
@@ -197,11 +197,11 @@ def test_a_match_against_a_scripted_player_seats_it_on_the_other_side(against: s
 def test_a_short_last_batch_is_played_and_its_filling_dropped():
     whole, cut = (training_plan("warm_start", 0, count, 2) for count in (2 * BATCH, BATCH + 5))
     models = [params(0), params(1)]
-    expected, tally = arena().play(models, whole, 4, scripted=False), Tally()
-    episodes = arena().play(models, cut, 4, scripted=False, tally=tally)
+    expected, tally = arena().play(models, whole, 4), Tally()
+    episodes = arena().play(models, cut, 4, tally=tally)
     assert len(episodes.lengths) == BATCH + 5 and tally.games == BATCH + 5
     jax.tree.map(lambda one, other: np.testing.assert_array_equal(one, other[: BATCH + 5]), episodes, expected)
-    few = arena().play(models, training_plan("warm_start", 0, 3, 2), 4, scripted=False)
+    few = arena().play(models, training_plan("warm_start", 0, 3, 2), 4)
     jax.tree.map(lambda one, other: np.testing.assert_array_equal(one, other[:3]), few, expected)
     assert {LEARNER, OPPONENT} == set(np.unique(episodes.behaviours.holder[episodes.behaviours.seat >= 0]))
     assert 0 < tally.rates()["lane_occupancy"] <= 1 and tally.rates()["games_per_second"] > 0
@@ -209,14 +209,14 @@ def test_a_short_last_batch_is_played_and_its_filling_dropped():
 
 def test_purposes_do_not_share_their_chance():
     plan = training_plan("mirror", 0, BATCH, 2)
-    one, same, other = (arena().play([params(0), params(1)], plan, purpose, scripted=False) for purpose in (5, 5, 6))
+    one, same, other = (arena().play([params(0), params(1)], plan, purpose) for purpose in (5, 5, 6))
     np.testing.assert_array_equal(one.tokens, same.tokens)
     assert not np.array_equal(one.roles, other.roles)
 
 
 def test_programs_are_compiled_once():
     place = arena()
-    place.play([params(0), params(1)], training_plan("warm_start", 0, BATCH, 2), 7, scripted=False)
+    place.play([params(0), params(1)], training_plan("warm_start", 0, BATCH, 2), 7)
     compiled: list[str] = []
 
     def listen(event: str, duration: float, **_: Any) -> None:
@@ -229,7 +229,7 @@ def test_programs_are_compiled_once():
         for seed in range(3):
             plan = training_plan("mirror" if seed else "warm_start", 100 * seed, BATCH + seed, 2)
             heat = [0.5 + seed, 1.0]
-            place.play([params(seed), params(1)], plan, 7, scripted=False, temperature=heat)
+            place.play([params(seed), params(1)], plan, 7, temperature=heat)
         assert place.tally.compile_seconds == seconds
         assert compiled == []
         jax.jit(lambda x: x * 3 + 1).lower(1.5).compile()
