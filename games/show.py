@@ -114,7 +114,7 @@ def transcript(spec: GameSpec, state: State, actions: Sequence[int], seat: int |
     if seat is None:
         yield from ("", "Roles", *(f"  {_name(index):<10} {role.name}" for index, role in enumerate(roles)))
     else:
-        yield from ("", f"{_name(seat)} is a {roles[seat].name}. This is all that {_name(seat)} knows.")
+        yield from ("", f"{_name(seat)} has the role {roles[seat].name}. This is all that {_name(seat)} knows.")
     rows, size = np.asarray(state.log.rows), int(state.log.size)
     knowing = np.stack([np.asarray(state.log.known_to(index)) for index in range(spec.num_seats)], axis=1)
     shown = np.ones(size, bool) if seat is None else knowing[:size, seat]
