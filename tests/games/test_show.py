@@ -48,7 +48,7 @@ def test_a_seat_is_shown_its_part_of_the_whole_and_no_more():
     for seat in range(1, 7):
         lines = list(show.transcript(game.spec, state, actions, seat - 1))
         role = next(line.split()[-1] for line in whole if line.startswith(f"  Player {seat}  "))
-        assert lines[1] == f"Player {seat} is a {role}. This is all that Player {seat} knows."
+        assert lines[1] == f"Player {seat} has the role {role}. This is all that Player {seat} knows."
         mine = [line for line in told if "[only" not in line or f"Player {seat}" in line.split("[only")[1]]
         assert [line for line in lines[2:] if line] == mine
 
