@@ -49,7 +49,7 @@ class Werewolf(WerewolfRules):
         nobody, none = jnp.int8(core.NO_ONE), jnp.full((n,), core.NO_ONE, jnp.int8)
         alive, yes = jnp.ones((n,), bool), jnp.bool_(True)
         slot, _ = _next_slot(self._night_turns(roles, alive, yes), jnp.int16(-1))
-        more: dict[str, jax.Array] = {}
+        more: dict[str, Any] = {}
         if self.witch:
             more |= {"target": nobody, "antidote": yes, "poison": yes, "saved": ~yes, "poisoned": nobody}
         if self.guard:
@@ -285,14 +285,12 @@ class Werewolf(WerewolfRules):
         victim = self._victim(state, key)
         expelled, second_vote = self._expelled(state, counted, key)
         dusk, shot, shoots = counted & ~jnp.any(second_vote) if self.runs_off else counted, no, no
-        fallen: tuple[jax.Array, ...] = (victim, jnp.int8(core.NO_ONE))
-        if self.witch:
-            fallen = _two(victim, state.poisoned)
-        dead = jnp.where(dawn, fallen[0], jnp.where(dusk, expelled, core.NO_ONE))
+        first, second = _two(victim, state.poisoned) if self.witch else (victim, core.NO_ONE)
+        dead = jnp.where(dawn, first, jnp.where(dusk, expelled, core.NO_ONE))
         if self.hunter:
             shot = state.phase == HUNTER_PHASE
             dead = jnp.where(shot & (action < self.num_seats), action, dead)
-        fallen = (dead, jnp.where(dawn, fallen[1], core.NO_ONE)) if self.witch else (dead,)
+        fallen = (dead, jnp.where(dawn, second, core.NO_ONE)) if self.witch else (dead,)
         gone = functools.reduce(jnp.logical_or, [seats == seat for seat in fallen])
         alive = state.alive & ~gone
         settled = dawn | dusk | shot

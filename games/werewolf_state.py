@@ -183,11 +183,10 @@ def log_outcome(rules: WerewolfRules, log: EventLog, state: WerewolfState, turn:
     ]
     rows += [(event(KIND["no_death"]), everybody, dawn & (turn.fallen[0] < 0))]
     for seat in range(n):
-        vote, kind = state.votes[seat], jnp.int8(KIND["vote"])
+        vote, ballot = state.votes[seat], event(KIND["vote"], seat, state.votes[seat])
         if rules.free:
-            kind, vote = jnp.where(vote < 0, jnp.int8(KIND["abstain"]), kind), jnp.maximum(vote, core.NO_ONE)
-        cast = turn.counted & (state.votes[seat] != core.NO_ONE)
-        rows += [(event(kind, seat, vote), audience_of(seats != seat), cast)]
+            ballot = jnp.where(vote == ABSTAINED, event(KIND["abstain"], seat), ballot)
+        rows += [(ballot, audience_of(seats != seat), turn.counted & (vote != core.NO_ONE))]
     if rules.runs_off:
         rows += [(event(KIND["tie"]), everybody, turn.counted & ~dusk)]
     rows += [
