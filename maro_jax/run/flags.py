@@ -54,9 +54,40 @@ def from_args(config_class: type[Config], argv: Sequence[str] | None = None) -> 
         if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(arguments):
             print(help_text(config_class, _wanted_preset(arguments)))
             raise SystemExit(exit_codes.DONE)
-        return _parse(config_class, arguments)
+        return parse(config_class, arguments)
     except ConfigError as error:
         _refuse(error)
+
+
+def parse(config_class: type[Config], arguments: Sequence[str]) -> Config:
+    """Reads arguments into a validated configuration and leaves the answer to a mistake to the caller.
+
+    Raises:
+      ConfigError: one sentence on what is wrong.
+    """
+    values = _define_flags(config_class)
+    names = list(values)
+    try:
+        rest = values(["maro", *arguments])[1:]
+    except flags.UnrecognizedFlagError as error:
+        name = error.flagname.lstrip("-")
+        raise ConfigError(f"there is no flag --{name}{nearest(name, names, '--')}; --help lists them all") from None
+    except flags.IllegalFlagValueError as error:
+        raise ConfigError(_sentence(str(error))) from None
+    except flags.Error as error:
+        raise ConfigError(str(error).removeprefix("ERROR:: ")) from None
+    given: dict[str, Any] = {name: values[name].value for name in names if values[name].value is not None}
+    positional = _positional(config_class)
+    if len(rest) > len(positional):
+        raise ConfigError(_unexpected(rest[len(positional)], names))
+    given |= dict(zip(positional, rest, strict=False))
+    config: Any
+    if config_class is TrainConfig:
+        config = make_config(given.pop("preset", TrainConfig.preset), given)
+    else:
+        config = config_class(**given)
+        config.validate()
+    return config
 
 
 def run_cli(
@@ -142,32 +173,6 @@ def _define_flags(config_class: type[Config]) -> flags.FlagValues:
         else:
             flags.DEFINE(_Parser(field), field.name, None, text, flag_values=values)
     return values
-
-
-def _parse(config_class: type[Config], arguments: list[str]) -> Config:
-    values = _define_flags(config_class)
-    names = list(values)
-    try:
-        rest = values(["maro", *arguments])[1:]
-    except flags.UnrecognizedFlagError as error:
-        name = error.flagname.lstrip("-")
-        raise ConfigError(f"there is no flag --{name}{nearest(name, names, '--')}; --help lists them all") from None
-    except flags.IllegalFlagValueError as error:
-        raise ConfigError(_sentence(str(error))) from None
-    except flags.Error as error:
-        raise ConfigError(str(error).removeprefix("ERROR:: ")) from None
-    given: dict[str, Any] = {name: values[name].value for name in names if values[name].value is not None}
-    positional = _positional(config_class)
-    if len(rest) > len(positional):
-        raise ConfigError(_unexpected(rest[len(positional)], names))
-    given |= dict(zip(positional, rest, strict=False))
-    config: Any
-    if config_class is TrainConfig:
-        config = make_config(given.pop("preset", TrainConfig.preset), given)
-    else:
-        config = config_class(**given)
-        config.validate()
-    return config
 
 
 def _wanted_preset(arguments: Sequence[str]) -> str | None:

@@ -1,0 +1,1 @@
+"""Starting and watching runs; `scans` holds what `sweep.py` is made of."""

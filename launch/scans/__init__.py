@@ -1,0 +1,1 @@
+"""The parts of `launch/sweep.py`: grids, runs and their records, runners, statistics, tables and curves."""
