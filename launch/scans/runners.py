@@ -261,11 +261,11 @@ cd {here}
 export PYTHONPATH={root}${{PYTHONPATH:+:$PYTHONPATH}}
 {command} &
 sweep=$!
-trap 'kill -TERM "$sweep"' TERM
-code=0
-wait "$sweep" || code=$?
+stopped=yes
+trap 'stopped=yes; kill -TERM "$sweep"' TERM
 # A trapped signal ends `wait` before the program ends.
-while kill -0 "$sweep" 2>/dev/null; do
+while [[ -n "$stopped" ]]; do
+  stopped=
   code=0
   wait "$sweep" || code=$?
 done

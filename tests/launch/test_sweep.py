@@ -421,12 +421,19 @@ def test_a_slurm_array_does_each_shard_and_queues_again_when_stopped(scan, capsy
     tools = scan.folder / "tools"
     tools.mkdir()
     (tools / "scontrol").write_text(f'#!/bin/sh\necho "$@" > {scan.folder}/queued\n')
-    (tools / "python").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {scan.folder}/called\nexit 75\n')
+    (tools / "python").write_text(
+        "#!/bin/bash\ntrap 'sleep 0.3; exit 75' TERM\n"
+        f'printf "%s\\n" "$@" > {scan.folder}/called.part\nmv {scan.folder}/called.part {scan.folder}/called\n'
+        "while :; do sleep 0.05; done\n"
+    )
     for tool in tools.iterdir():
         tool.chmod(0o755)
     script.write_text(text.replace(sys.executable, str(tools / "python")))
     task = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_JOB_ID": "17", "PATH": f"{tools}:{os.environ['PATH']}"}
-    assert subprocess.run(["bash", str(script)], env=os.environ | task, check=False).returncode == 75
+    running = subprocess.Popen(["bash", str(script)], env=os.environ | task)
+    wait_until(lambda: (scan.folder / "called").exists())
+    running.terminate()
+    assert running.wait(timeout=20) == 75
     assert (scan.folder / "queued").read_text() == "requeue 17_2\n"
     called = (scan.folder / "called").read_text().splitlines()
     assert called[-4:] == ["--runner=local", "--shard=2/4", "--", "--games=kuhn-v0"]
