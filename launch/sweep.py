@@ -88,10 +88,11 @@ def _scan(arguments: list[str], trainer: Sequence[str]) -> int:
             _say(f"shard {options.shard}: {len(mine)} of them")
         local = runners.Local(records, _say, jobs=options.jobs, gpus=gpus, metric=metrics[0], trainer=trainer)
         local.train(mine)
-    report = Report(everything, records, baseline, metrics)
-    print(f"\n{metrics[0]}\n\n{report.table()}\n")
-    for line in report.write(curves):
-        _say(line)
+    with runs.one_at_a_time(out):
+        report = Report(everything, records, baseline, metrics)
+        print(f"\n{metrics[0]}\n\n{report.table()}\n")
+        for line in report.write(curves):
+            _say(line)
     report.check_metrics()
     return _exit_code(mine, records)
 
@@ -117,7 +118,8 @@ def _options(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--share_warm_start", action="store_true", help="clone once for each seed and let its trials begin with that")
     add("--runner", choices=("local", "print", "slurm", "report"), default="local", help="train here, print the "
         "commands, write a SLURM array job, or only bring the tables up to date (default: local)")  # fmt: skip
-    add("--jobs", type=int, default=1, help="runs (or SLURM tasks) at a time (default: 1)")
+    add("--jobs", type=int, default=1, help="runs (or SLURM tasks) at a time (default: 1); on a "
+        "CPU each takes all cores, unless --cpu_devices after -- says less")  # fmt: skip
     add("--gpus", default="", metavar="0|1,2", help="CUDA_VISIBLE_DEVICES of each job; sets --jobs")
     add("--shard", default="1/1", metavar="I/N", help="do only the I-th of N parts, I from 1 (default: 1/1)")
     add("--retry_failed", action="store_true", help="start failed runs again")

@@ -183,6 +183,11 @@ def settings_of(config: TrainConfig) -> dict[str, Any]:
     }
 
 
+def recorded_settings(config: TrainConfig) -> dict[str, Any]:
+    """Everything that matters to results, the seed aside, defaults too."""
+    return {name: value for name, value in dataclasses.asdict(config).items() if name not in _NOT_OF_A_TRIAL}
+
+
 def digest(content: Any) -> str:
     """A short name for plain content."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

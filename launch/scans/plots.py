@@ -30,17 +30,21 @@ def draw_curves(path: Path, name: str, bands: Mapping[str, Band]) -> None:
         if not band:
             continue
         steps = [row[0] for row in band]
-        # A dollar sign would begin a formula.
-        (line,) = axes.plot(steps, [row[1] for row in band], label=label.replace("$", r"\$"), marker=".")
+        (line,) = axes.plot(steps, [row[1] for row in band], label=_plain(label), marker=".")
         lows = [row[2] for row in band if row[2] is not None]
         highs = [row[3] for row in band if row[3] is not None]
         if len(lows) == len(steps):
             axes.fill_between(steps, lows, highs, alpha=0.2, color=line.get_color(), linewidth=0)
     axes.set_xlabel("iteration")
-    axes.set_ylabel(name)
+    axes.set_ylabel(_plain(name))
     axes.set_title("mean over seeds; bands: 95 % bootstrap, from three seeds on", fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     part = path.with_name(f".{path.name}.part")
     figure.savefig(part, format="png")
     part.replace(path)
+
+
+def _plain(text: str) -> str:
+    """Text in which a dollar sign begins no formula."""
+    return text.replace("$", r"\$")

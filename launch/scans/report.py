@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -113,7 +114,7 @@ class Report:
             },
             "runs": [
                 {"run": run.name, "status": record["status"], "exit_code": record.get("exit_code", 0),
-                 "reason": record.get("reason", ""), "flags": run.flags}
+                 "reason": record.get("reason", ""), "flags": _shown(run)}
                 for run, record in ((run, self._records[run.name]) for run in self._runs)
             ],
         }  # fmt: skip
@@ -152,7 +153,8 @@ class Report:
         if failed:
             lines += ["## Failed", "", "Means leave these out, which may flatter their trials.", ""]
             lines += [line for run in self._runs for line in self._failure(run)]
-        commits = {str(record["made_by"].get("commit")) for record in self._records.values() if "made_by" in record}
+        made_by = [record.get("made_by", {}).get("commit") for record in self._records.values()]
+        commits = {commit for commit in made_by if commit}
         if len(commits) > 1:
             lines += [f"Runs were made by {len(commits)} commits: {', '.join(sorted(commits))}.", ""]
         return "\n".join(lines)
@@ -161,7 +163,7 @@ class Report:
         record = self._records[run.name]
         if record["status"] != FAILED:
             return []
-        command = shlex.join(["python", "-m", "maro_jax.train", *run.flags])
+        command = shlex.join(["python", "-m", "maro_jax.train", *_shown(run)])
         return [
             f"- {_cell(run.label)}: exit code {record['exit_code']}, {_cell(record['reason'])}",
             "",
@@ -209,6 +211,11 @@ class Report:
     def _curves(self, trial: str, name: str) -> list[dict[int, float]]:
         recorded = [self._records[run.name].get("curves", {}).get(name) for run in self._of(trial)]
         return [{int(step): float(value) for step, value in curve} for curve in recorded if curve]
+
+
+def _shown(run: Run) -> list[str]:
+    """The trainer's flags with paths as seen from here, so that tables do not depend on where the repository lies."""
+    return [flag.replace(f"={Path.cwd()}{os.sep}", "=") for flag in run.flags]
 
 
 def _is_number(value: Any) -> bool:

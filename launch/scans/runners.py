@@ -98,12 +98,8 @@ class Local:
         self._failed_warm_starts: dict[str, tuple[int, str]] = {}
         self._waited_for: set[str] = set()
 
-    def train(self, runs: Sequence[Run]) -> bool:
-        """Brings every run that has no record to its end.
-
-        Returns:
-          Whether all was done; False if a signal asked to stop.
-        """
+    def train(self, runs: Sequence[Run]) -> None:
+        """Brings every run that has no record to its end, unless a signal asks to stop."""
         waiting = _with_warm_starts([run for run in runs if self._records.status(run) == PENDING])
         self._total = self._left = len(waiting)
         started: dict[str, _Started] = {}
@@ -118,7 +114,6 @@ class Local:
                     if not self._finish(one, stop):
                         waiting.append(one.run)
                     os.close(one.lock)
-            return not stop.requested
 
     def _start_some(self, waiting: list[Run], started: dict[str, _Started], stop: Stop) -> None:
         """Gives each free slot the first run that can begin."""
@@ -219,10 +214,14 @@ def commands(runs: Sequence[Run], records: Records) -> list[str]:
 def collect(runs: Sequence[Run], records: Records) -> None:
     """Records runs that others have finished, so that printed commands find their way into the tables."""
     for run in runs:
-        if records.read(run) is None:
-            summary = run.summary()
-            if summary is not None:
+        if run.summary() is None or records.read(run):
+            continue
+        lock = run.claim()
+        summary = run.summary()
+        if lock is not None:
+            if summary is not None and not records.read(run):
                 records.write_done(run, summary)
+            os.close(lock)
 
 
 def write_slurm(folder: Path, arguments: Sequence[str], tasks: int, jobs: int) -> Path:
@@ -262,11 +261,11 @@ cd {here}
 export PYTHONPATH={root}${{PYTHONPATH:+:$PYTHONPATH}}
 {command} &
 sweep=$!
-trap 'kill -TERM "$sweep"' TERM
-code=0
-wait "$sweep" || code=$?
+stopped=yes
+trap 'stopped=yes; kill -TERM "$sweep"' TERM
 # A trapped signal ends `wait` before the program ends.
-while kill -0 "$sweep" 2>/dev/null; do
+while [[ -n "$stopped" ]]; do
+  stopped=
   code=0
   wait "$sweep" || code=$?
 done

@@ -13,15 +13,16 @@ looked for, so a scan goes on on a machine that has nothing but them.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from launch.scans.grid import Trial, digest, settings_of, trainer_flags
+from launch.scans.grid import Trial, digest, recorded_settings, settings_of, trainer_flags
 from maro_jax.run.config import TrainConfig
 from maro_jax.run.directory import write_json
 from maro_jax.run.fields import ConfigError
@@ -126,7 +127,7 @@ class Records:
         """The run's record, None if it has none.
 
         Raises:
-          ConfigError: the file is not as it was written, or of a run with other flags.
+          ConfigError: the file is not as it was written, or the flags that nobody gave meant something else then.
         """
         path = self._path(run)
         try:
@@ -137,6 +138,14 @@ class Records:
             record = None
         if not isinstance(record, dict) or record.pop("digest", None) != digest(record):
             raise ConfigError(f"{path} is damaged; restore it, or remove it to run {run.label} again")
+        here = recorded_settings(run.trial.config) if run.trial else {}
+        differing = [name for name, value in record["config"].items() if here.get(name, value) != value]
+        if differing:
+            name = differing[0]
+            raise ConfigError(
+                f"{path} was made when --{name} was {record['config'][name]} by default, and here it is {here[name]}: "
+                f"give the flag, for example -- --{name}={record['config'][name]}, or choose another --out or --results"
+            )
         return record
 
     def status(self, run: Run) -> str:
@@ -155,12 +164,12 @@ class Records:
     def forget_failure(self, run: Run) -> None:
         """Lets a failed run start again."""
         if self.status(run) == FAILED:
-            self._path(run).unlink()
+            self._path(run).unlink(missing_ok=True)
 
     def _write(self, run: Run, status: str, content: dict[str, Any]) -> None:
-        trial = run.trial.id if run.trial else None
-        settings = settings_of(run.trial.config if run.trial else run.config)
-        record = {"trial": trial, "seed": run.seed, "flags": settings, "status": status, **content}
+        assert run.trial is not None, "a warm start has no record: its folder is all that others need of it"
+        config = recorded_settings(run.trial.config)
+        record = {"trial": run.trial.id, "seed": run.seed, "status": status, "config": config, **content}
         record = json.loads(json.dumps(record))  # as it will be read
         write_json(self._path(run), record | {"digest": digest(record)})
 
@@ -175,6 +184,14 @@ class Records:
             name: [[row["step"], row[name]] for row in rows if isinstance(row.get(name), (int, float))]
             for name in self._curves
         }
+
+
+@contextlib.contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Shards that end together write the tables one after the other."""
+    with (folder / ".tables.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def last_words(log: Path) -> str:
