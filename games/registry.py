@@ -13,6 +13,7 @@ from games.bargaining import Bargaining
 from games.core import Game, GameError
 from games.kuhn import Kuhn
 from games.liars_dice import LiarsDice
+from games.mystery import Mystery
 from games.werewolf import Werewolf
 
 GAMES: dict[str, Callable[..., Game]] = {
@@ -21,6 +22,7 @@ GAMES: dict[str, Callable[..., Game]] = {
     "bargaining-v0": Bargaining,
     "kuhn-v0": Kuhn,
     "liars_dice-v0": LiarsDice,
+    "mystery-v0": Mystery,
 }
 
 

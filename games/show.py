@@ -17,7 +17,7 @@ from games.players.scripted import Player, heuristic_player, random_legal
 from games.text.transcript import event_text
 
 EXAMPLE = "python -m games.show werewolf-v0 --seed 3 --parameters num_seats=6,max_days=5"
-HEADINGS = ("night", "day", "quest")  # kinds of event that open a part of the game
+HEADINGS = ("night", "day", "quest", "round")  # kinds of event that open a part of the game
 REDUNDANT = ("seat",)  # kinds that say what the table of roles says already
 WIDTH = 46  # columns before the note on who knows of a line
 

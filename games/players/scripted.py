@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from games.core import GameError, SeatView
-from games.players import avalon, bargaining, kuhn, liars_dice, werewolf
+from games.players import avalon, bargaining, kuhn, liars_dice, mystery, werewolf
 
 Player = Callable[[SeatView, jax.Array], jax.Array]
 
@@ -18,6 +18,7 @@ HEURISTIC: dict[str, Player] = {
     "bargaining-v0": bargaining.heuristic,
     "kuhn-v0": kuhn.heuristic,
     "liars_dice-v0": liars_dice.heuristic,
+    "mystery-v0": mystery.heuristic,
 }
 
 
