@@ -1,4 +1,4 @@
-"""Murder mystery: suspects pool what they saw, and one of them lies. The rules are written out in docs/games/mystery.md."""
+"""Murder mystery: suspects pool what they know, and one lies. The rules are written out in docs/games/mystery.md."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TURN, QUESTION, ANSWER, SHOW, OPINION, VOTE, OVER = range(7)
 WHERE, WHAT, WHY, ABOUT = range(4)  # questions; ABOUT + i is the one about seat i
 NO_CLUE = -1  # other clues: seat i is a trace of seat i, then follow the weapon and the motive
 MOST_ROUNDS = 6
-CLUES, VERDICTS, TIES = ("public", "finder"), ("votes", "doubt"), ("acquit", "lot")
+CLUES, VERDICTS, TIES = ("public", "finder"), ("majority", "votes", "doubt"), ("acquit", "lot")
 
 ANSWERS = len(ROOMS) + len(OBJECTS) + len(MOTIVES) + 1
 FIRST_OBJECT, FIRST_MOTIVE, NOTHING = len(ROOMS), len(ROOMS) + len(OBJECTS), ANSWERS - 1
@@ -147,7 +147,7 @@ class Mystery:
     trace_percent: int = 50
     clues: str = "public"
     opinions: bool = True
-    verdict: str = "votes"
+    verdict: str = "majority"
     ties: str = "acquit"
     speech_tokens: int = 0
     thought_tokens: int = 0
@@ -166,7 +166,7 @@ class Mystery:
             if value not in allowed:
                 raise GameError(f"mystery-v0: {name} is one of {', '.join(allowed)}, not {value!r}")
         if self.verdict == "doubt" and not self.opinions:
-            raise GameError("mystery-v0: verdict is votes while opinions is false, not 'doubt'")
+            raise GameError("mystery-v0: verdict is majority or votes while opinions is false, not 'doubt'")
 
     # ------------------------------------------------------------------ static facts
 
@@ -215,7 +215,7 @@ class Mystery:
             Phase("question", "\nChoose your question", thought, speech),
             Phase("answer", "\nAnswer", thought, speech),
             Phase("show", "\nShow the clue or keep it", thought),
-            Phase("opinion", "\nWhom do you suspect or trust", thought, speech if self.opinions else 0),
+            Phase("opinion", "\nWhom do you suspect or trust", thought, speech),
             Phase("vote", "\nVote", thought),
             Phase("over"),
         )
@@ -242,20 +242,21 @@ class Mystery:
             for names, count in ((ROOMS, self.rooms), (OBJECTS, self.objects), (MOTIVES, self.motives))
         )
         clue = "is told to all" if self.clues == "public" else "is told to whoever searches, who may show it or keep it"
-        verdict = {
-            "votes": "whoever gets the most votes is convicted",
-            "doubt": f"a vote counts {self.num_seats}, each time somebody was said to be suspected 1, to be trusted "
-            "-1, and the highest sum is convicted",
-        }[self.verdict]
         tied = {"acquit": "on a tie nobody is", "lot": "a tie is broken by lot"}[self.ties]
+        verdict = {
+            "majority": "whoever gets more than half of the votes is convicted, otherwise nobody",
+            "votes": f"whoever gets the most votes is convicted, {tied}",
+            "doubt": f"a vote counts {self.num_seats}, each time somebody was said to be suspected 1, to be trusted "
+            f"-1, and the highest sum is convicted, {tied}",
+        }[self.verdict]
         opinion = ", and then says whom they suspect or trust" * self.opinions
         return (
             f"One of {self.num_seats} suspects has committed a murder. At that hour each was in one room ({rooms}), "
             f"carried one object ({objects}) and was driven by one motive ({motives}); whoever was in the room of the "
-            "murder did it. Each saw who was in the same room, and knows the object of one other suspect and the motive "
-            "of another. Clues in the room of the murder tell the culprit's object and motive; those in other rooms "
+            "murder did it. Each saw who was in the same room, and knows one other suspect's object and another's "
+            "motive. Clues in the room of the murder tell the culprit's object and motive; those in other rooms "
             f"tell who was there. In each of {self.rounds} rounds everybody in turn asks a player or searches a room, "
-            f"which draws a clue that {clue}{opinion}. Anyone may lie. At last all vote: {verdict}, {tied}. The "
+            f"which draws a clue that {clue}{opinion}. Anyone may lie. At last all vote: {verdict}. The "
             "innocents win if the culprit is convicted, else the culprit wins. "
         )
 
@@ -264,13 +265,11 @@ class Mystery:
     def init(self, key: jax.Array) -> MysteryState:
         """Makes up a case, deals the scripts and opens the first round."""
         n, zero = self.num_seats, jnp.int8(0)
-        keys = iter(jax.random.split(key, 10))
-        roles = jax.random.permutation(next(keys), jnp.arange(n, dtype=jnp.int8) == 0).astype(jnp.int8)
-        scene, weapon, motive = (
-            jax.random.randint(next(keys), (), 0, count).astype(jnp.int8)
-            for count in (self.rooms, self.objects, self.motives)
-        )
-        case = self._case(roles == CULPRIT, scene, weapon, motive, [next(keys) for _ in range(4)])
+        deal_key, case_key, stacks_key = jax.random.split(key, 3)
+        roles = jax.random.permutation(deal_key, jnp.arange(n, dtype=jnp.int8) == 0).astype(jnp.int8)
+        case = self._case(roles == CULPRIT, case_key)
+        culprit = jnp.argmax(roles == CULPRIT)
+        scene = case.at[culprit]
         return MysteryState(
             phase=jnp.int8(TURN),
             actor=zero,
@@ -281,9 +280,9 @@ class Mystery:
             truncated=jnp.bool_(False),
             log=self._log_deal(case, scene),
             scene=scene,
-            weapon=weapon,
-            motive=motive,
-            stacks=self._stacks(case, scene, next(keys), next(keys)),
+            weapon=case.carried[culprit],
+            motive=case.driven[culprit],
+            stacks=self._stacks(case, scene, stacks_key),
             drawn=jnp.zeros((self.rooms,), jnp.int8),
             round=zero,
             seat=zero,
@@ -358,25 +357,23 @@ class Mystery:
 
     # ------------------------------------------------------------------ the case
 
-    def _case(
-        self, is_culprit: jax.Array, scene: jax.Array, weapon: jax.Array, motive: jax.Array, keys: list[jax.Array]
-    ) -> _Case:
+    def _case(self, is_culprit: jax.Array, key: jax.Array) -> _Case:
         """Makes up what everybody did; a trace clears each innocent whom no other innocent's script clears."""
         n = self.num_seats
-        room_key, object_key, drive_key, rest_key = keys
-        ring_key, trace_key = jax.random.split(rest_key)
-        elsewhere = (scene + jax.random.randint(room_key, (n,), 1, self.rooms)) % self.rooms
-        at = jnp.where(is_culprit, scene, elsewhere).astype(jnp.int8)
-        carried = jnp.where(is_culprit, weapon, jax.random.randint(object_key, (n,), 0, self.objects)).astype(jnp.int8)
-        driven = jnp.where(is_culprit, motive, jax.random.randint(drive_key, (n,), 0, self.motives)).astype(jnp.int8)
+        scene_key, room_key, object_key, drive_key, ring_key, trace_key = jax.random.split(key, 6)
+        away = jnp.where(is_culprit, 0, jax.random.randint(room_key, (n,), 1, self.rooms))
+        at = ((jax.random.randint(scene_key, (), 0, self.rooms) + away) % self.rooms).astype(jnp.int8)
+        carried = jax.random.randint(object_key, (n,), 0, self.objects).astype(jnp.int8)
+        driven = jax.random.randint(drive_key, (n,), 0, self.motives).astype(jnp.int8)
         # In a ring of all seats each knows the object of the next one and the motive of the one before.
         ring = jax.random.permutation(ring_key, jnp.arange(n, dtype=jnp.int8))
         following, preceding = jnp.roll(ring, -1), jnp.roll(ring, 1)
         object_known = jnp.zeros((n,), jnp.int8).at[ring].set(following)
         drive_known = jnp.zeros((n,), jnp.int8).at[ring].set(preceding)
         seen = jnp.sum(at[:, None] == at, axis=1) > 1
-        object_clears = (carried != weapon) & ~is_culprit[drive_known]  # who knows my object is whose motive I know
-        drive_clears = (driven != motive) & ~is_culprit[object_known]
+        culprit = jnp.argmax(is_culprit)
+        object_clears = (carried != carried[culprit]) & ~is_culprit[drive_known]  # whose motive I know knows my object
+        drive_clears = (driven != driven[culprit]) & ~is_culprit[object_known]
         leaves = jax.random.randint(trace_key, (n,), 0, 100) < self.trace_percent
         return _Case(
             at=at,
@@ -387,9 +384,10 @@ class Mystery:
             leaves_trace=~is_culprit & (leaves | ~(seen | object_clears | drive_clears)),
         )
 
-    def _stacks(self, case: _Case, scene: jax.Array, order_key: jax.Array, scene_key: jax.Array) -> jax.Array:
+    def _stacks(self, case: _Case, scene: jax.Array, key: jax.Array) -> jax.Array:
         """int8[rooms, N]: traces where they were left, weapon and motive at the scene, each stack shuffled."""
         n = self.num_seats
+        order_key, scene_key = jax.random.split(key)
         order = jax.random.permutation(order_key, n)
         above = (case.at[:, None] == case.at) & case.leaves_trace & (order < order[:, None])
         depth = jnp.where(case.leaves_trace, jnp.sum(above, axis=1), n)
@@ -460,7 +458,8 @@ class Mystery:
             score = n * score + state.doubt
         top = score == jnp.max(score)
         drawn = jnp.argmax(jnp.where(top, jax.random.uniform(key, (n,)), -1.0))
-        sure = (jnp.sum(top) == 1) | (self.ties == "lot")
+        single = jnp.sum(top) == 1
+        sure = 2 * jnp.max(score) > n if self.verdict == "majority" else single | (self.ties == "lot")
         return jnp.where(sure, drawn, core.NO_ONE).astype(jnp.int8)
 
     # ------------------------------------------------------------------ what is told to whom
@@ -471,24 +470,22 @@ class Mystery:
         seats, everybody = np.arange(n), (1 << n) - 1
         together = (case.at[:, None] == case.at) & ~np.eye(n, dtype=bool)
         alone = ~jnp.any(together, axis=1)
-        sightings = np.where(np.eye(n, dtype=bool), KIND["alone"], KIND["saw"])
-        targets = np.where(np.eye(n, dtype=bool), core.NO_ONE, seats)
-        parts = [
-            (_rows(n, KIND["seat"], seats)[:, None], True),
-            (_rows(n, KIND["was"], seats, value=case.at)[:, None], True),
-            (
-                _rows(n * n, sightings.ravel(), np.repeat(seats, n), targets.ravel()).reshape(n, n, 4),
-                together | (np.eye(n, dtype=bool) & alone),
-            ),
-            (_rows(n, KIND["carried"], seats, value=FIRST_OBJECT + case.carried)[:, None], True),
-            (_rows(n, KIND["driven"], seats, value=FIRST_MOTIVE + case.driven)[:, None], True),
-            (_rows(n, KIND["object_of"], seats, case.object_known,
-                   FIRST_OBJECT + case.carried[case.object_known])[:, None], True),
-            (_rows(n, KIND["drive_of"], seats, case.drive_known,
-                   FIRST_MOTIVE + case.driven[case.drive_known])[:, None], True),
-        ]  # fmt: skip
-        rows = jnp.concatenate([row for row, _ in parts], axis=1)
-        present = jnp.concatenate([jnp.broadcast_to(here, row.shape[:2]) for row, here in parts], axis=1)
+        myself = np.eye(n, dtype=bool)
+        sightings = _rows(n * n, np.where(myself, KIND["alone"], KIND["saw"]).ravel(), np.repeat(seats, n),
+                          np.where(myself, core.NO_ONE, seats).ravel())  # fmt: skip
+        of_object, of_drive = case.object_known, case.drive_known
+        script = [
+            _rows(n, KIND["seat"], seats),
+            _rows(n, KIND["was"], seats, value=case.at),
+            sightings,
+            _rows(n, KIND["carried"], seats, value=FIRST_OBJECT + case.carried),
+            _rows(n, KIND["driven"], seats, value=FIRST_MOTIVE + case.driven),
+            _rows(n, KIND["object_of"], seats, of_object, FIRST_OBJECT + case.carried[of_object]),
+            _rows(n, KIND["drive_of"], seats, of_drive, FIRST_MOTIVE + case.driven[of_drive]),
+        ]
+        rows = jnp.concatenate([part.reshape(n, -1, 4) for part in script], axis=1)
+        seen = together | (myself & alone[:, None])
+        present = jnp.concatenate([np.ones((n, 2), bool), seen, np.ones((n, 4), bool)], axis=1)
         audience = np.repeat(1 << seats, rows.shape[1])
         public = [_rows(1, KIND["scene"], value=scene), _rows(1, KIND["round"], value=0)]
         return EventLog.empty(self.spec.max_events).append(
@@ -519,8 +516,11 @@ class Mystery:
         """int16[4]: what the acting seat finds in a room."""
         n = self.num_seats
         found = state.stacks[room, state.drawn[room]]
-        cases = [(found == n, "weapon", FIRST_OBJECT + state.weapon), (found == n + 1, "motive", FIRST_MOTIVE + state.motive),
-                 (found >= 0, "trace", room)]
+        cases = [
+            (found == n, "weapon", FIRST_OBJECT + state.weapon),
+            (found == n + 1, "motive", FIRST_MOTIVE + state.motive),
+            (found >= 0, "trace", room),
+        ]
         conditions, kinds, values = zip(*cases, strict=True)
         kind = jnp.select(conditions, [jnp.int16(KIND[kind]) for kind in kinds], jnp.int16(KIND["no_clue"]))
         value = jnp.select(conditions, [value.astype(jnp.int16) for value in values], room.astype(jnp.int16))

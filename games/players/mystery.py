@@ -15,17 +15,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from games.core import SeatView
-from games.mystery import (
-    ABOUT, ANSWERS, CULPRIT, KIND, MOTIVES, NOTHING, OBJECTS, ROOMS, layout,
-)  # fmt: skip
+from games.mystery import ABOUT, ANSWERS, CULPRIT, KIND, MOTIVES, NOTHING, OBJECTS, ROOMS, layout
 
 NOISE = 0.1  # scale of the Gumbel noise that keeps equal choices apart
 CONFLICT = 4.0  # log-odds that each contradiction counts against a suspect's being the only liar
 MATCH = 1.1  # log-odds of a suspect who is said to have had the weapon or the motive
 TRACELESS = 0.7  # log-odds of a suspect of whom the emptied stack of the room it claims held no trace
 HEARSAY = 0.5  # log-odds of being suspected by somebody who is above suspicion; half as much against when trusted
-DISCRETION = 0.1  # the more, the more rarely the culprit says of another what is true of itself
-RESERVE, TRUST = 0.25, 0.3  # scores of no opinion and of trusting somebody who is cleared; to suspect is its probability
+CANDOUR = 0.2  # the more, the more often the culprit says truly what it carried and what drives it
+DISCRETION = 0.2  # the more, the more rarely the culprit says of another what is true of itself
+RESERVE, TRUST = (
+    0.25,
+    0.3,
+)  # scores of no opinion and of trusting somebody who is cleared; to suspect is its probability
 BLOCK = np.repeat(np.eye(3), [len(ROOMS), len(OBJECTS), len(MOTIVES)], axis=0)  # which answers are of one kind
 SCRIPT = ("was", "carried", "driven", "object_of", "drive_of", "saw")
 
@@ -36,7 +38,9 @@ def heuristic(view: SeatView, key: jax.Array) -> jax.Array:
     num_seats = (num_actions - len(ROOMS) - ABOUT - ANSWERS - 3) // 5
     evidence = _Evidence(view, num_seats)
     choice = jax.tree.map(
-        lambda guilty, innocent: jnp.where(view.role == CULPRIT, guilty, innocent), _culprit(evidence), _innocent(evidence)
+        lambda guilty, innocent: jnp.where(view.role == CULPRIT, guilty, innocent),
+        _culprit(evidence),
+        _innocent(evidence),
     )
     scores = _scores(view, evidence, choice) + NOISE * jax.random.gumbel(key, (num_actions,))
     return jnp.argmax(jnp.where(view.legal, scores, -jnp.inf)).astype(jnp.int32)
@@ -165,14 +169,14 @@ def _culprit(evidence: _Evidence) -> _Choice:
 
 
 def _lie(evidence: _Evidence) -> jax.Array:
-    """f32[answers]: what suits the culprit: of itself a room that is nobody's yet, of others little, or its own guilt."""
+    """f32[answers]: what suits the culprit: of itself a free room, of others its own guilt or nothing."""
     subject, myself = evidence.subject, evidence.question < ABOUT
     before = subject @ jnp.einsum("a,abv->bv", evidence.me.astype(jnp.float32), evidence.claims)
     taken = jnp.max(jnp.maximum(jnp.sum(evidence.claims, axis=0), evidence.known) * ~evidence.me[:, None], axis=0)
-    told = evidence.scene + evidence.weapon + evidence.motive
-    of_itself = -1.0 * taken * BLOCK[:, 0] - 5.0 * told * evidence.own
+    room = BLOCK[:, 0]
+    of_itself = jnp.where(room > 0, -1.0 * taken - 5.0 * evidence.scene, CANDOUR * evidence.own)
     said = subject @ jnp.sum(evidence.claims, axis=0) @ BLOCK
-    frames = (BLOCK @ (said == 0)) * (1.0 - jnp.max(subject @ evidence.known)) * (1.0 - BLOCK[:, 0]) * evidence.own
+    frames = (BLOCK @ (said == 0)) * (1.0 - jnp.max(subject @ evidence.known)) * (1.0 - room) * evidence.own
     of_others = jnp.where(frames > 0, 0.0, -5.0)
     facts = jnp.where(myself, of_itself, of_others) + 10.0 * before
     return jnp.append(facts, jnp.where(myself, -3.0, DISCRETION))

@@ -32,7 +32,7 @@ DEFAULTS: dict[str, Any] = {
     "trace_percent": 50,
     "clues": "public",
     "opinions": True,
-    "verdict": "votes",
+    "verdict": "majority",
     "ties": "acquit",
     "speech_tokens": 0,
     "thought_tokens": 0,
@@ -145,9 +145,9 @@ class Referee:
         assert case.seats == self.seats
         case.check(self.parameters)
         self.num_seats = n = len(self.seats)
-        self.first = {"ask": 0, "search": n, "question": n + 6, "about": n + 9, "answer": 2 * n + 9, "nothing": 2 * n + 23,
-                      "show": 2 * n + 24, "keep": 2 * n + 25, "suspect": 2 * n + 26, "trust": 3 * n + 26,
-                      "pass": 4 * n + 26, "vote": 4 * n + 27}  # fmt: skip
+        self.first = {"ask": 0, "search": n, "question": n + 6, "about": n + 9, "answer": 2 * n + 9,
+                      "nothing": 2 * n + 23, "show": 2 * n + 24, "keep": 2 * n + 25, "suspect": 2 * n + 26,
+                      "trust": 3 * n + 26, "pass": 4 * n + 26, "vote": 4 * n + 27}  # fmt: skip
         self.num_actions = 5 * n + 27
         self.log: list[Event] = []
         self.step_index = 0
@@ -265,7 +265,9 @@ class Referee:
         legal = [*(self.first["answer"] + fact for fact in fitting), self.first["nothing"]]
         fact = (yield (self._ask("answer", asked, legal))) - self.first["answer"]
         self._speak(asked)
-        self._tell("answer", self._others(asked), actor=asked, target=asked if question < 3 else question - 3, value=fact)
+        self._tell(
+            "answer", self._others(asked), actor=asked, target=asked if question < 3 else question - 3, value=fact
+        )
 
     def _opinion(self, seat: int) -> Script:
         suspects = [self.first["suspect"] + other for other in self._others(seat)]
@@ -289,12 +291,14 @@ class Referee:
             ballots.append((yield self._ask("vote", voter, legal, self.seats[voter:])) - self.first["vote"])
         for voter, ballot in enumerate(ballots):
             self._tell("vote", self._others(voter), actor=voter, target=ballot)
-        if self.parameters["verdict"] == "votes":
+        if self.parameters["verdict"] in ("majority", "votes"):
             sums = [ballots.count(seat) for seat in self.seats]
         else:
             sums = [self._doubt[seat] + self.num_seats * ballots.count(seat) for seat in self.seats]
         self.tied = [seat for seat in self.seats if sums[seat] == max(sums)]
-        if len(self.tied) == 1:
+        if self.parameters["verdict"] == "majority":
+            convicted = self.tied[0] if max(sums) > self.num_seats / 2 else NOBODY
+        elif len(self.tied) == 1:
             convicted = self.tied[0]
         elif self.parameters["ties"] == "acquit":
             convicted = NOBODY
@@ -408,8 +412,8 @@ def _same(time: int, field: str, found: Any, demanded: Any, referee: Referee) ->
 def suspects(parameters: Mapping[str, Any], case: Case, *, scene_clues: bool = True, traces: bool = True) -> set[int]:
     """Who may have done it for all that is said and found, if the culprit lies as suits it best.
 
-    All innocents say all that their scripts hold. The culprit may say anything of that form. A seat is left if, for some
-    such words of the culprit, everything that is said by all but this seat can be true of a case in which it did it.
+    All innocents say all that their scripts hold. The culprit may say anything of that form. A seat is left if, for
+    some such words of the culprit, all that is said by all but this seat can be true of a case in which it did it.
 
     Args:
         parameters: the game's.

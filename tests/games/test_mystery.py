@@ -15,7 +15,6 @@ from games.core import GameError, view_of_actor
 from games.mystery import CULPRIT, KIND, ROLES, VOTE, Mystery, layout
 from games.players.mystery import heuristic
 from games.players.scripted import random_legal
-from games.testing import check_game
 from tests.games.mystery_referee import Case, Referee, case_of, replay, suspects
 
 BEYOND = 2  # steps recorded after the longest game that the spec allows
@@ -32,12 +31,12 @@ PRESETS: list[dict[str, Any]] = [{}, EVERYTHING]
 GAMES = (500, 300)  # of each preset
 
 MORE: list[dict[str, Any]] = [
-    {"num_seats": 3, "rounds": 1, "ties": "lot"},
+    {"num_seats": 3, "rounds": 1, "verdict": "votes", "ties": "lot"},
     {"num_seats": 3, "rounds": 6, "opinions": False, "rooms": 6, "objects": 4},
     {"num_seats": 6, "rounds": 2, "verdict": "doubt", "speech_tokens": 2},
-    {"num_seats": 7, "rounds": 1, "acts": 3, "clues": "finder", "trace_percent": 0},
+    {"num_seats": 7, "rounds": 1, "acts": 3, "clues": "finder", "trace_percent": 0, "verdict": "votes"},
     {"num_seats": 8, "rounds": 4, "rooms": 6, "objects": 4, "motives": 4, "trace_percent": 100},
-    {"num_seats": 8, "rounds": 2, "rooms": 3, "clues": "finder", "opinions": False, "ties": "lot"},
+    {"num_seats": 8, "rounds": 2, "rooms": 3, "clues": "finder", "opinions": False, "verdict": "votes", "ties": "lot"},
 ]
 
 
@@ -210,7 +209,7 @@ def test_every_draw_of_a_case_is_as_likely_as_the_rules_say():
 
 
 def test_a_lot_draws_the_tied_equally_often_and_nobody_else():
-    game = Mystery(num_seats=4, rounds=1, ties="lot", opinions=False)
+    game = Mystery(num_seats=4, rounds=1, verdict="votes", ties="lot", opinions=False)
     state, first = game.init(jax.random.key(0)), layout(4)
     ready = dataclasses.replace(
         state, phase=jnp.int8(VOTE), actor=jnp.int8(3), ballots=jnp.asarray([2, 0, 0, -1], jnp.int8)
@@ -233,11 +232,10 @@ def innocents_win(games: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def chance_that_random_votes_convict(seats: int) -> float:
-    """From the rules alone: everybody votes for any other seat; a tie acquits."""
+    """From the rules alone: everybody votes for any other seat; more than half of all votes convict."""
     votes = np.indices((seats - 1,) * seats).reshape(seats, -1)
     votes = votes + (votes >= np.arange(seats)[:, None])  # nobody votes for itself
-    sums = np.stack([np.sum(votes == seat, axis=0) for seat in range(seats)])
-    return float(np.mean((sums[0] == sums.max(axis=0)) & (np.sum(sums == sums.max(axis=0), axis=0) == 1)))
+    return float(np.mean(2 * np.sum(votes == 0, axis=0) > seats))
 
 
 def test_random_play_convicts_as_often_as_reckoned():
@@ -255,3 +253,219 @@ def test_scripted_players_beat_random_ones_on_both_sides():
     assert culprit_alone <= by_chance + 0.05
     assert 0.3 < both < 0.7
     assert both < innocents_alone - 0.1
+
+
+# Bounds.
+
+
+def usage(game: Mystery, record: dict[str, Any]) -> dict[str, int]:
+    """What a game used of each bound: the most over its seats, up to the last turn of each."""
+    spec = game.spec
+    kinds, phases = [kind.name for kind in spec.event_kinds], [phase.name for phase in spec.phases]
+    used = Counter({"decisions": int(record["step"][-1]), "events": int(record["log_size"][-1])})
+    for seat in range(spec.num_seats):
+        times = [time for time, actor in enumerate(record["actor"]) if actor == seat]
+        sizes = [0, *(int(record["log_size"][time]) for time in times)]
+        used["new_events"] = max(used["new_events"], *np.diff(sizes).tolist())
+        shown = zip(record["log_rows"][: sizes[-1]], record["log_audience"], strict=False)
+        seen = [kinds[row[0]] for row, mask in shown if int(mask) >> seat & 1]
+        done = [phases[record["phase"][time]] for time in times]
+        for what, found, bounds in (("shown", seen, spec.visible_events), ("turns", done, spec.turns)):
+            assert set(found) <= {each for names, _ in bounds for each in names}
+            for names, _ in bounds:
+                label = " ".join((what, *names))
+                used[label] = max(used[label], sum(found.count(each) for each in names))
+    return used
+
+
+def bounds_of(game: Mystery) -> dict[str, int]:
+    spec = game.spec
+    shown = {" ".join(("shown", *names)): most for names, most in spec.visible_events}
+    turns = {" ".join(("turns", *names)): most for names, most in spec.turns}
+    totals = {"decisions": spec.max_decisions, "events": spec.max_events, "new_events": spec.max_new_events}
+    return shown | turns | totals
+
+
+@pytest.mark.parametrize("preset", range(2))
+def test_no_game_exceeds_what_its_spec_states(preset: int):
+    game = Mystery(**PRESETS[preset])
+    for record in single_records(recorded(preset)):
+        bounds = bounds_of(game)
+        for what, count in usage(game, record).items():
+            assert count <= bounds[what], what
+
+
+def crowded_case(parameters: dict[str, Any]) -> Case:
+    """All innocents were in one room and left a trace there."""
+    game = Mystery(**parameters)
+    seats = list(range(game.num_seats))
+    return Case(
+        culprit=0, at=[0] + [1] * (len(seats) - 1), carried=[0] * len(seats), driven=[0] * len(seats),
+        object_known=[*seats[1:], 0], drive_known=[seats[-1], *seats[:-1]],
+        stacks=[["motive", "weapon"], seats[1:] if game.trace_percent else [], *([] for _ in range(game.rooms - 2))],
+    )  # fmt: skip
+
+
+def referees_game(parameters: dict[str, Any], everybody: str) -> dict[str, Any]:
+    """A game of the referee's in which everybody asks the first other seat, or searches and shows what it finds."""
+    referee = Referee(parameters, crowded_case(parameters), lot=0)
+    record: dict[str, Any] = {"actor": [], "phase": [], "log_size": [], "step": []}
+    phases = [phase.name for phase in Mystery(**parameters).spec.phases]
+    while True:
+        record["actor"].append(referee.actor)
+        record["phase"].append(phases.index(referee.phase))
+        record["log_size"].append(len(referee.log))
+        record["step"].append(referee.step_index)
+        if referee.decision is None:
+            break
+        first = referee.first["search"] if everybody == "searches" and referee.phase == "turn" else 0
+        referee.step(min(action for action in referee.legal if action >= first))
+    record["log_rows"] = [event[:4] for event in referee.log]
+    record["log_audience"] = [sum(1 << seat for seat in event[4]) for event in referee.log]
+    return record
+
+
+@pytest.mark.parametrize("parameters", PRESETS + MORE, ids=name)
+def test_the_longest_games_reach_the_bounds_and_none_exceeds_them(parameters: dict[str, Any]):
+    game, most = Mystery(**parameters), Counter[str]()
+    for everybody in ("asks", "searches"):
+        most |= usage(game, referees_game(parameters, everybody))
+    assert dict(most) == {what: bound for what, bound in bounds_of(game).items() if bound}
+
+
+# Hiding.
+
+
+def test_hidden_roles_ballots_and_clues_change_nothing_that_a_seat_can_observe():
+    game, chance = Mystery(**EVERYTHING), np.random.default_rng(5)
+    step = jax.jit(game.step, compiler_options=QUICKLY)
+    legal = jax.jit(game.legal_action_mask, compiler_options=QUICKLY)
+    clues = [KIND[kind] for kind in ("trace", "weapon", "motive", "no_clue")]
+    compared = 0
+    for seed in range(8):
+        key = jax.random.key(seed)
+        state = game.init(key)
+        while not state.over:
+            seat = int(chance.integers(game.num_seats))
+            roles, stacks, ballots = np.array(state.roles), np.array(state.stacks), np.array(state.ballots)
+            others = np.flatnonzero(np.arange(game.num_seats) != seat)
+            roles[others] = chance.permutation(roles[others])
+            ballots[others] = np.where(ballots[others] >= 0, chance.integers(0, game.num_seats, len(others)), -1)
+            other = dataclasses.replace(
+                state, roles=jnp.asarray(roles), ballots=jnp.asarray(ballots), stacks=jnp.asarray(stacks[:, ::-1])
+            )
+            np.testing.assert_array_equal(legal(state), legal(other))
+            np.testing.assert_array_equal(game.acting_mask(state), game.acting_mask(other))
+            action = jnp.int32(chance.choice(np.flatnonzero(legal(state))))
+            one, two = step(state, action, key), step(other, action, key)
+            views = [np.asarray(s.log.rows)[np.asarray(s.log.visible_to(seat))].tolist() for s in (one, two)]
+            if not one.over and (not views[0] or views[0][-1][0] not in clues):
+                assert views[0] == views[1]
+                assert (int(one.phase), int(one.actor)) == (int(two.phase), int(two.actor))
+                compared += 1
+            state = one
+    assert compared > 200
+
+
+@pytest.mark.parametrize("preset", range(2))
+def test_scripts_ballots_and_found_clues_are_told_only_as_they_may_be(preset: int):
+    """Private rows reach their seat alone; no row is logged within the vote; a kept clue stays with its finder."""
+    private = [KIND[kind] for kind in ("seat", "was", "saw", "alone", "carried", "driven", "object_of", "drive_of")]
+    clues = [KIND[kind] for kind in ("trace", "weapon", "motive", "no_clue")]
+    everybody = (1 << Mystery(**PRESETS[preset]).num_seats) - 1
+    for record in single_records(recorded(preset)):
+        size = record["log_size"][-1]
+        rows, audience = record["log_rows"][:size], record["log_audience"][:size].astype(int)
+        mine = np.isin(rows[:, 0], private)
+        assert np.array_equal(audience[mine], 1 << rows[mine, 1])
+        inside = (record["phase"][:-1] == VOTE) & (record["phase"][1:] == VOTE)
+        assert np.all(np.diff(record["log_size"])[inside] == 0)
+        found = np.isin(rows[:, 0], clues)
+        finder = 1 << rows[found, 1].astype(int)
+        to_all = audience[found] == everybody
+        assert np.all(to_all if preset == 0 else (audience[found] == finder) | (audience[found] == everybody - finder))
+
+
+# What else is promised of a game's functions.
+
+
+def test_one_game_step_by_step_equals_the_batch_compiled_or_not():
+    game, batch = Mystery(), recorded(0)
+    one = next(single_records(batch))
+    key = jax.random.split(jax.random.key(7), GAMES[0])[0]
+    step = jax.jit(game.step, compiler_options=QUICKLY)
+    state = eager = game.init(init_key(key))
+    for time, action in enumerate(one["actions"]):
+        for field, value in snapshot(game, state).items():
+            np.testing.assert_array_equal(value, one[field][time], err_msg=field)
+        state = step(state, jnp.int32(action), step_key(key, time))
+        if time < 4:
+            eager = game.step(eager, jnp.int32(action), step_key(key, time))
+            jax.tree.map(np.testing.assert_array_equal, eager, state)
+    np.testing.assert_array_equal(state.log.rows, one["log_rows"])
+    for action in (-1, 0, 3, game.spec.num_actions - 1, 10_000):  # the game is over and stays as it is
+        jax.tree.map(np.testing.assert_array_equal, step(state, jnp.int32(action), key), state)
+    assert state.over and state.actor == -1 and not state.truncated
+    assert not game.acting_mask(state).any() and game.legal_action_mask(state).all()
+
+
+def test_labels_stand_where_the_rules_page_puts_them():
+    labels = Mystery(num_seats=4).spec.action_labels
+    assert len(labels) == 5 * 4 + 27
+    assert (labels[2], labels[4], labels[9]) == (" ask Player 3", " search the library", " search the study")
+    assert labels[10:13] == (" where they were", " what they carried", " what drives them")
+    assert (labels[13], labels[17], labels[23], labels[27]) == (" about Player 1", " the library", " a knife", " greed")
+    assert labels[31:34] == (" nothing", " show", " keep")
+    assert (labels[34], labels[38], labels[42]) == (" suspect Player 1", " trust Player 1", " pass")
+    assert labels[43:] == (" Player 1", " Player 2", " Player 3", " Player 4")
+
+
+def test_speech_and_thought_have_the_budgets_that_are_asked_for():
+    quiet, loud = Mystery().spec, Mystery(speech_tokens=6, thought_tokens=9).spec
+    assert (quiet.speech_tokens, quiet.thought_tokens) == (0, 0)
+    assert {phase.name: phase.speech_tokens for phase in loud.phases if phase.speech_tokens} == {
+        "question": 6, "answer": 6, "opinion": 6,
+    }  # fmt: skip
+    assert [phase.thought_tokens for phase in loud.phases] == [9] * 6 + [0]
+    first = layout(5)
+    assert loud.scripted_speech[first["ask"]] == loud.scripted_speech[first["vote"]] == ""
+    assert loud.scripted_speech[first["question"]] == " I ask where they were"
+    assert loud.scripted_speech[first["answer"] + 1] == " I say the kitchen"
+    assert loud.scripted_speech[first["suspect"] + 2] == " I suspect Player 3"
+    assert loud.scripted_speech[first["pass"]] == " I pass"
+
+
+def test_the_role_prefix_tells_who_did_it_and_no_more():
+    spec = Mystery(clues="finder", verdict="doubt", ties="lot").spec
+    assert [role.name for role in ROLES] == ["innocent", "culprit"]
+    assert [brief for _, brief in spec.role_texts] == ["You are innocent", "You are the culprit"]
+    assert "may show it or keep it" in spec.introduction[0]
+    assert "a vote counts 5" in spec.introduction[0]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"num_seats": 2}, "mystery-v0: num_seats is between 3 and 8, not 2"),
+        ({"num_seats": 9}, "mystery-v0: num_seats is between 3 and 8, not 9"),
+        ({"rounds": 0}, "mystery-v0: rounds is between 1 and 6, not 0"),
+        ({"acts": 4}, "mystery-v0: acts is between 1 and 3, not 4"),
+        ({"rooms": 2}, "mystery-v0: rooms is between 3 and 6, not 2"),
+        ({"objects": 1}, "mystery-v0: objects is between 2 and 4, not 1"),
+        ({"motives": 5}, "mystery-v0: motives is between 2 and 4, not 5"),
+        ({"trace_percent": 101}, "mystery-v0: trace_percent is between 0 and 100, not 101"),
+        ({"clues": "secret"}, "mystery-v0: clues is one of public, finder, not 'secret'"),
+        ({"verdict": "jury"}, "mystery-v0: verdict is one of majority, votes, doubt, not 'jury'"),
+        ({"ties": "hang"}, "mystery-v0: ties is one of acquit, lot, not 'hang'"),
+        (
+            {"verdict": "doubt", "opinions": False},
+            "mystery-v0: verdict is majority or votes while opinions is false, not 'doubt'",
+        ),
+        ({"speech_tokens": -1}, "mystery-v0: speech_tokens is between 0 and 4096, not -1"),
+        ({"thought_tokens": 5000}, "mystery-v0: thought_tokens is between 0 and 4096, not 5000"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_in_one_sentence(parameters: dict[str, Any], message: str):
+    with pytest.raises(GameError) as refusal:
+        Mystery(**parameters)
+    assert str(refusal.value) == message
