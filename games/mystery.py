@@ -36,6 +36,7 @@ EVENT_KINDS = (
     EventKind("driven", "\nYou are driven by{answer:value}"),
     EventKind("object_of", "{line:target} carried{answer:value}"),
     EventKind("drive_of", "{line:target} is driven by{answer:value}"),
+    EventKind("empty", "\nNobody was in{answer:value}"),
     EventKind("scene", "\nThe victim was killed in{answer:value}"),
     EventKind("round", "{round:value}"),
     EventKind("search", "{line:actor} searches{answer:value}"),
@@ -66,7 +67,7 @@ class MysteryState(State):
       scene: int8[], room of the crime.
       weapon: int8[], what the culprit carried.
       motive: int8[], what drives the culprit.
-      stacks: int8[rooms, N], clues of each room from the top, then `NO_CLUE`.
+      stacks: int8[rooms, N + 2], clues of each room from the top, then `NO_CLUE`.
       drawn: int8[rooms], clues drawn from each stack.
       round: int8[], round in progress, from 0.
       seat: int8[], whose turn it is.
@@ -99,6 +100,7 @@ class _Case:
 
     Attributes:
       at: int8[N], room at the hour of the crime.
+      empty: int8[], room in which nobody was, as the culprit knows.
       carried: int8[N], object.
       driven: int8[N], motive.
       object_known: int8[N], the seat whose object each seat knows.
@@ -107,6 +109,7 @@ class _Case:
     """
 
     at: jax.Array
+    empty: jax.Array
     carried: jax.Array
     driven: jax.Array
     object_known: jax.Array
@@ -154,7 +157,7 @@ class Mystery:
 
     def __post_init__(self) -> None:
         for name, low, high in (
-            ("num_seats", 3, 8), ("rounds", 1, MOST_ROUNDS), ("acts", 1, 3), ("rooms", 3, len(ROOMS)),
+            ("num_seats", 3, 8), ("rounds", 1, MOST_ROUNDS), ("acts", 1, 3), ("rooms", 4, len(ROOMS)),
             ("objects", 2, len(OBJECTS)), ("motives", 2, len(MOTIVES)), ("trace_percent", 0, 100),
             ("speech_tokens", 0, 4096), ("thought_tokens", 0, 4096),
         ):  # fmt: skip
@@ -178,7 +181,7 @@ class Mystery:
         act_rows = max(2 + 2 * speech, 2 + (self.clues == "finder"))
         turn_rows = self.acts * act_rows + opinions * (1 + speech)
         sightings = (n - 1) * (n - 2) + 1  # all the innocents in one room, and the culprit alone
-        dealt = 6 * n + sightings + 1
+        dealt = 6 * n + sightings + 2
         return GameSpec(
             name="mystery-v0",
             num_seats=n,
@@ -225,7 +228,7 @@ class Mystery:
         n, opinions = self.num_seats, self.rounds * self.opinions
         acts = self.rounds * self.acts
         spoken = acts * (2 * (n - 1) + 1) + opinions * (n - 1)
-        script = ("seat", "was", "carried", "driven", "object_of", "drive_of", "scene")
+        script = ("seat", "was", "carried", "driven", "object_of", "drive_of", "empty", "scene")
         return (
             *(((kind,), 1) for kind in script),
             (("saw", "alone"), n - 2),
@@ -254,7 +257,7 @@ class Mystery:
             f"One of {self.num_seats} suspects has committed a murder. At that hour each was in one room ({rooms}), "
             f"carried one object ({objects}) and was driven by one motive ({motives}); whoever was in the room of the "
             "murder did it. Each saw who was in the same room, and knows one other suspect's object and another's "
-            "motive. Clues in the room of the murder tell the culprit's object and motive; those in other rooms "
+            "motive; the culprit knows a room in which nobody was. Clues in the room of the murder tell the culprit's object and motive; those in other rooms "
             f"tell who was there. In each of {self.rounds} rounds everybody in turn asks a player or searches a room, "
             f"which draws a clue that {clue}{opinion}. Anyone may lie. At last all vote: {verdict}. The "
             "innocents win if the culprit is convicted, else the culprit wins. "
@@ -266,23 +269,22 @@ class Mystery:
         """Makes up a case, deals the scripts and opens the first round."""
         n, zero = self.num_seats, jnp.int8(0)
         deal_key, case_key, stacks_key = jax.random.split(key, 3)
-        roles = jax.random.permutation(deal_key, jnp.arange(n, dtype=jnp.int8) == 0).astype(jnp.int8)
-        case = self._case(roles == CULPRIT, case_key)
-        culprit = jnp.argmax(roles == CULPRIT)
+        is_culprit = jax.random.permutation(deal_key, np.arange(n) == 0)
+        case, culprit = self._case(is_culprit, case_key), jnp.argmax(is_culprit)
         scene = case.at[culprit]
         return MysteryState(
             phase=jnp.int8(TURN),
             actor=zero,
             step=jnp.int16(0),
-            roles=roles,
+            roles=jnp.where(is_culprit, CULPRIT, INNOCENT).astype(jnp.int8),
             outcome=jnp.zeros((n,), jnp.float32),
             terminated=jnp.bool_(False),
             truncated=jnp.bool_(False),
-            log=self._log_deal(case, scene),
+            log=self._log_deal(case, is_culprit, scene),
             scene=scene,
             weapon=case.carried[culprit],
             motive=case.driven[culprit],
-            stacks=self._stacks(case, scene, stacks_key),
+            stacks=self._stacks(case, stacks_key),
             drawn=jnp.zeros((self.rooms,), jnp.int8),
             round=zero,
             seat=zero,
@@ -360,9 +362,12 @@ class Mystery:
     def _case(self, is_culprit: jax.Array, key: jax.Array) -> _Case:
         """Makes up what everybody did; a trace clears each innocent whom no other innocent's script clears."""
         n = self.num_seats
-        scene_key, room_key, object_key, drive_key, ring_key, trace_key = jax.random.split(key, 6)
-        away = jnp.where(is_culprit, 0, jax.random.randint(room_key, (n,), 1, self.rooms))
-        at = ((jax.random.randint(scene_key, (), 0, self.rooms) + away) % self.rooms).astype(jnp.int8)
+        scene_key, empty_key, room_key, object_key, drive_key, ring_key, trace_key = jax.random.split(key, 7)
+        scene = jax.random.randint(scene_key, (), 0, self.rooms)
+        empty = jax.random.randint(empty_key, (), 1, self.rooms)  # this many rooms after the scene
+        away = jax.random.randint(room_key, (n,), 1, self.rooms - 1)
+        away = jnp.where(is_culprit, 0, away + (away >= empty))
+        at = ((scene + away) % self.rooms).astype(jnp.int8)
         carried = jax.random.randint(object_key, (n,), 0, self.objects).astype(jnp.int8)
         driven = jax.random.randint(drive_key, (n,), 0, self.motives).astype(jnp.int8)
         # In a ring of all seats each knows the object of the next one and the motive of the one before.
@@ -377,6 +382,7 @@ class Mystery:
         leaves = jax.random.randint(trace_key, (n,), 0, 100) < self.trace_percent
         return _Case(
             at=at,
+            empty=((scene + empty) % self.rooms).astype(jnp.int8),
             carried=carried,
             driven=driven,
             object_known=object_known,
@@ -384,17 +390,17 @@ class Mystery:
             leaves_trace=~is_culprit & (leaves | ~(seen | object_clears | drive_clears)),
         )
 
-    def _stacks(self, case: _Case, scene: jax.Array, key: jax.Array) -> jax.Array:
-        """int8[rooms, N]: traces where they were left, weapon and motive at the scene, each stack shuffled."""
+    def _stacks(self, case: _Case, key: jax.Array) -> jax.Array:
+        """int8[rooms, N + 2]: traces where they were left, weapon and motive anywhere, each stack shuffled."""
         n = self.num_seats
-        order_key, scene_key = jax.random.split(key)
-        order = jax.random.permutation(order_key, n)
-        above = (case.at[:, None] == case.at) & case.leaves_trace & (order < order[:, None])
-        depth = jnp.where(case.leaves_trace, jnp.sum(above, axis=1), n)
-        at_scene = n + jax.random.permutation(scene_key, jnp.arange(2, dtype=jnp.int8))
-        stacks = jnp.full((self.rooms, n), NO_CLUE, jnp.int8)
-        stacks = stacks.at[case.at, depth].set(jnp.arange(n, dtype=jnp.int8), mode="drop")
-        return stacks.at[scene, :2].set(at_scene)
+        hide_key, order_key = jax.random.split(key)
+        hidden = jax.random.randint(hide_key, (2,), 0, self.rooms, jnp.int8)
+        room, present = jnp.append(case.at, hidden), jnp.append(case.leaves_trace, np.ones(2, bool))
+        order = jax.random.permutation(order_key, n + 2)
+        above = (room[:, None] == room) & present & (order < order[:, None])
+        depth = jnp.where(present, jnp.sum(above, axis=1), n + 2)
+        stacks = jnp.full((self.rooms, n + 2), NO_CLUE, jnp.int8)
+        return stacks.at[room, depth].set(jnp.arange(n + 2, dtype=jnp.int8), mode="drop")
 
     # ------------------------------------------------------------------ turns
 
@@ -464,7 +470,7 @@ class Mystery:
 
     # ------------------------------------------------------------------ what is told to whom
 
-    def _log_deal(self, case: _Case, scene: jax.Array) -> EventLog:
+    def _log_deal(self, case: _Case, is_culprit: jax.Array, scene: jax.Array) -> EventLog:
         """Deals each seat its script, then tells everybody the room of the crime; opens the first round."""
         n = self.num_seats
         seats, everybody = np.arange(n), (1 << n) - 1
@@ -482,10 +488,11 @@ class Mystery:
             _rows(n, KIND["driven"], seats, value=FIRST_MOTIVE + case.driven),
             _rows(n, KIND["object_of"], seats, of_object, FIRST_OBJECT + case.carried[of_object]),
             _rows(n, KIND["drive_of"], seats, of_drive, FIRST_MOTIVE + case.driven[of_drive]),
+            _rows(n, KIND["empty"], seats, value=case.empty),
         ]
         rows = jnp.concatenate([part.reshape(n, -1, 4) for part in script], axis=1)
         seen = together | (myself & alone[:, None])
-        present = jnp.concatenate([np.ones((n, 2), bool), seen, np.ones((n, 4), bool)], axis=1)
+        present = jnp.concatenate([np.ones((n, 2), bool), seen, np.ones((n, 4), bool), is_culprit[:, None]], axis=1)
         audience = np.repeat(1 << seats, rows.shape[1])
         public = [_rows(1, KIND["scene"], value=scene), _rows(1, KIND["round"], value=0)]
         return EventLog.empty(self.spec.max_events).append(

@@ -2,7 +2,7 @@
 
 The innocent take it that one suspect alone lies. Who did it is then the suspect without whose words everything that was
 said, found and seen fits together; questions and searches go where that is open. They answer truthfully. The culprit
-claims a room that nobody else has claimed, stays with what it has said, keeps away from the room of the murder, and
+claims the room in which it knows that nobody was, stays with what it has said, keeps away from the room of the murder, and
 agrees with whatever suspicion of others there is.
 """
 
@@ -55,6 +55,7 @@ class _Evidence:
       known: f32[N, V], 1 for what this seat knows of each, and for traces.
       own: f32[V], 1 for the room, object and motive of its script.
       scene, weapon, motive: f32[V], 1 for the room of the murder, for the weapon and the motive if they are known.
+      empty: f32[V], 1 for the room in which the culprit knows that nobody was.
       emptied: bool[rooms].
       asked: f32[N, questions], 1 for what each seat was asked already.
       question: int[], what this seat was asked last.
@@ -86,8 +87,8 @@ class _Evidence:
         told = rows(*SCRIPT) & (view.role != CULPRIT)
         self.known = table(told | rows("trace"), subject, there)
         self.own = jnp.any(said * rows("was", "carried", "driven")[:, None] > 0, axis=0).astype(jnp.float32)
-        self.scene, self.weapon, self.motive = (
-            (facts == latest(name)).astype(jnp.float32) for name in ("scene", "weapon", "motive")
+        self.scene, self.weapon, self.motive, self.empty = (
+            (facts == latest(name)).astype(jnp.float32) for name in ("scene", "weapon", "motive", "empty")
         )
         self.emptied = jnp.sum(said * rows("no_clue")[:, None], axis=0)[: len(ROOMS)] > 0
         asks = (value[:, None] == jnp.arange(ABOUT + num_seats)).astype(jnp.float32)
@@ -132,12 +133,14 @@ class _Choice:
       rooms: f32[rooms], of searching each room.
       answers: f32[answers].
       show: f32[], of showing a clue; to keep it is 0.
+      accuse: f32[], of suspecting anybody, besides how probable it is that they did it.
     """
 
     questions: jax.Array
     rooms: jax.Array
     answers: jax.Array
     show: jax.Array
+    accuse: jax.Array
 
 
 def _innocent(evidence: _Evidence) -> _Choice:
@@ -145,13 +148,13 @@ def _innocent(evidence: _Evidence) -> _Choice:
     suspicion = evidence.suspicion
     claimed = jnp.einsum("ssv->sv", evidence.claims)[:, : len(ROOMS)]
     somewhere = jnp.where(jnp.sum(claimed, axis=1, keepdims=True) > 0, claimed, 1.0 / len(ROOMS))
-    unsolved = jnp.sum(evidence.weapon) + jnp.sum(evidence.motive) < 2
-    rooms = jnp.where(evidence.scene[: len(ROOMS)] > 0, 1.5 * unsolved, 2.0 * suspicion @ somewhere)
+    unsolved = 2.0 - jnp.sum(evidence.weapon) - jnp.sum(evidence.motive)
+    rooms = unsolved / len(ROOMS) + 2.0 * suspicion @ somewhere
     # Who is asked for a fact that this seat knows is caught lying.
     catches = jnp.array([2.0, 0.5, 0.5]) + jnp.array([0.0, 1.0, 1.0]) * (evidence.known @ BLOCK > 0)
     about = 1.5 * (1.0 - suspicion)[:, None] * suspicion
     questions = jnp.concatenate([suspicion[:, None] * catches, about], axis=1) * (1.0 - evidence.asked)
-    return _Choice(questions, rooms * ~evidence.emptied, 10.0 * _truth(evidence), show=jnp.float32(10.0))
+    return _Choice(questions, rooms * ~evidence.emptied, 10.0 * _truth(evidence), show=jnp.float32(10.0), accuse=jnp.float32(0.0))
 
 
 def _truth(evidence: _Evidence) -> jax.Array:
@@ -164,17 +167,17 @@ def _truth(evidence: _Evidence) -> jax.Array:
 
 def _culprit(evidence: _Evidence) -> _Choice:
     """The culprit's scores: it asks anybody anything new, and searches only where nothing can be found any more."""
-    rooms = jnp.where(evidence.scene[: len(ROOMS)] > 0, -5.0, -1.0 * ~evidence.emptied)
-    return _Choice(questions=0.5 * (1.0 - evidence.asked), rooms=rooms, answers=_lie(evidence), show=jnp.float32(-10.0))
+    rooms = -1.0 * ~evidence.emptied
+    questions = 0.5 * (1.0 - evidence.asked)
+    return _Choice(questions, rooms, _lie(evidence), show=jnp.float32(-10.0), accuse=jnp.float32(1.0))
 
 
 def _lie(evidence: _Evidence) -> jax.Array:
-    """f32[answers]: what suits the culprit: of itself a free room, of others its own guilt or nothing."""
+    """f32[answers]: what suits the culprit: of itself that it was in the empty room, of others its own guilt or nothing."""
     subject, myself = evidence.subject, evidence.question < ABOUT
     before = subject @ jnp.einsum("a,abv->bv", evidence.me.astype(jnp.float32), evidence.claims)
-    taken = jnp.max(jnp.maximum(jnp.sum(evidence.claims, axis=0), evidence.known) * ~evidence.me[:, None], axis=0)
     room = BLOCK[:, 0]
-    of_itself = jnp.where(room > 0, -1.0 * taken - 5.0 * evidence.scene, CANDOUR * evidence.own)
+    of_itself = jnp.where(room > 0, 5.0 * evidence.empty, CANDOUR * evidence.own)
     said = subject @ jnp.sum(evidence.claims, axis=0) @ BLOCK
     frames = (BLOCK @ (said == 0)) * (1.0 - jnp.max(subject @ evidence.known)) * (1.0 - room) * evidence.own
     of_others = jnp.where(frames > 0, 0.0, -5.0)
@@ -198,7 +201,7 @@ def _scores(view: SeatView, evidence: _Evidence, choice: _Choice) -> jax.Array:
             asked @ choice.questions,
             choice.answers,
             jnp.stack([choice.show, jnp.float32(0.0)]),
-            suspicion,
+            suspicion + choice.accuse,
             trust,
             jnp.full((1,), RESERVE),
             5.0 * suspicion,

@@ -142,6 +142,7 @@ PHRASES: tuple[str, ...] = (
     "\nYou are driven by",
     " carried",
     " is driven by",
+    "\nNobody was in",
     "\nThe victim was killed in",
     *(f"\nRound {number}" for number in range(1, 7)),
     "\nAsk a player or search a room",

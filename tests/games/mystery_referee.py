@@ -17,8 +17,8 @@ NOBODY = -1
 ROLES = ("innocent", "culprit")
 PHASES = ("turn", "question", "answer", "show", "opinion", "vote", "over")
 KINDS = (
-    "seat", "was", "saw", "alone", "carried", "driven", "object_of", "drive_of", "scene", "round", "search", "trace",
-    "weapon", "motive", "no_clue", "utterance", "ask", "answer", "suspect", "trust", "pass", "vote", "convicted",
+    "seat", "was", "saw", "alone", "carried", "driven", "object_of", "drive_of", "empty", "scene", "round", "search",
+    "trace", "weapon", "motive", "no_clue", "utterance", "ask", "answer", "suspect", "trust", "pass", "vote", "convicted",
     "acquitted", "win",
 )  # fmt: skip
 
@@ -46,6 +46,7 @@ class Case:
     Attributes:
         culprit: who did it.
         at: room of each seat.
+        empty: room of which the culprit knows that nobody was there.
         carried: object of each.
         driven: motive of each.
         object_known: whose object each knows.
@@ -55,6 +56,7 @@ class Case:
 
     culprit: int
     at: list[int]
+    empty: int
     carried: list[int]
     driven: list[int]
     object_known: list[int]
@@ -92,6 +94,7 @@ class Case:
         assert all(0 <= thing < parameters["objects"] for thing in self.carried)
         assert all(0 <= motive < parameters["motives"] for motive in self.driven)
         assert all(self.at[seat] != self.scene for seat in innocents)
+        assert self.empty in range(parameters["rooms"]) and self.empty not in self.at
         ring = [0]
         while len(ring) < len(everybody):
             ring.append(self.object_known[ring[-1]])
@@ -223,6 +226,8 @@ class Referee:
             self._tell("object_of", [seat], actor=seat, target=other, value=first_object + case.carried[other])
             other = case.drive_known[seat]
             self._tell("drive_of", [seat], actor=seat, target=other, value=first_motive + case.driven[other])
+            if seat == case.culprit:
+                self._tell("empty", [seat], actor=seat, value=case.empty)
         self._tell("scene", value=case.scene)
 
     def _act(self, seat: int) -> Script:
@@ -341,6 +346,7 @@ def case_of(record: Mapping[str, Any]) -> Case:
     return Case(
         culprit=record["roles"].index(ROLES.index("culprit")),
         at=told("was", 3),
+        empty=next(row[3] for row in rows if row[0] == KINDS.index("empty")),
         carried=[fact - 6 for fact in told("carried", 3)],
         driven=[fact - 10 for fact in told("driven", 3)],
         object_known=told("object_of", 2),

@@ -24,7 +24,7 @@ TIMED_FIELDS = (*STATE_FIELDS, "legal", "acting", "log_size")
 
 # What the fast tier compiles: the default, and everything else that can be switched on.
 EVERYTHING: dict[str, Any] = {
-    "num_seats": 4, "rounds": 2, "acts": 2, "rooms": 3, "objects": 2, "motives": 4, "trace_percent": 20,
+    "num_seats": 4, "rounds": 2, "acts": 2, "rooms": 4, "objects": 2, "motives": 4, "trace_percent": 20,
     "clues": "finder", "verdict": "doubt", "ties": "lot", "speech_tokens": 4,
 }  # fmt: skip
 PRESETS: list[dict[str, Any]] = [{}, EVERYTHING]
@@ -36,7 +36,7 @@ MORE: list[dict[str, Any]] = [
     {"num_seats": 6, "rounds": 2, "verdict": "doubt", "speech_tokens": 2},
     {"num_seats": 7, "rounds": 1, "acts": 3, "clues": "finder", "trace_percent": 0, "verdict": "votes"},
     {"num_seats": 8, "rounds": 4, "rooms": 6, "objects": 4, "motives": 4, "trace_percent": 100},
-    {"num_seats": 8, "rounds": 2, "rooms": 3, "clues": "finder", "opinions": False, "verdict": "votes", "ties": "lot"},
+    {"num_seats": 8, "rounds": 2, "rooms": 4, "clues": "finder", "opinions": False, "verdict": "votes", "ties": "lot"},
 ]
 
 
@@ -193,8 +193,10 @@ def test_every_draw_of_a_case_is_as_likely_as_the_rules_say():
     innocents = [(case, seat) for case in made for seat in case.seats if seat != case.culprit]
     assert_uniform([case.culprit for case in made], 5)
     assert_uniform([case.scene for case in made], 5)
+    assert_uniform([(case.empty - case.scene) % 5 - 1 for case in made], 4)
     assert_uniform([9 * case.scene + 3 * case.carried[case.culprit] + case.driven[case.culprit] for case in made], 45)
-    assert_uniform([(case.at[seat] - case.scene) % 5 - 1 for case, seat in innocents], 4)
+    free = [sorted({*range(5)} - {case.scene, case.empty}).index(case.at[seat]) for case, seat in innocents]
+    assert_uniform(free, 3)
     assert_uniform([3 * case.carried[seat] + case.driven[seat] for case, seat in innocents], 9)
     rings = [sorted(case.object_known) == case.seats and case.object_known[0] - 1 for case in made]
     assert_uniform(rings, 4)
@@ -300,7 +302,7 @@ def crowded_case(parameters: dict[str, Any]) -> Case:
     game = Mystery(**parameters)
     seats = list(range(game.num_seats))
     return Case(
-        culprit=0, at=[0] + [1] * (len(seats) - 1), carried=[0] * len(seats), driven=[0] * len(seats),
+        culprit=0, at=[0] + [1] * (len(seats) - 1), empty=2, carried=[0] * len(seats), driven=[0] * len(seats),
         object_known=[*seats[1:], 0], drive_known=[seats[-1], *seats[:-1]],
         stacks=[["motive", "weapon"], seats[1:] if game.trace_percent else [], *([] for _ in range(game.rooms - 2))],
     )  # fmt: skip
@@ -370,7 +372,7 @@ def test_hidden_roles_ballots_and_clues_change_nothing_that_a_seat_can_observe()
 @pytest.mark.parametrize("preset", range(2))
 def test_scripts_ballots_and_found_clues_are_told_only_as_they_may_be(preset: int):
     """Private rows reach their seat alone; no row is logged within the vote; a kept clue stays with its finder."""
-    private = [KIND[kind] for kind in ("seat", "was", "saw", "alone", "carried", "driven", "object_of", "drive_of")]
+    private = [KIND[kind] for kind in ("seat", "was", "saw", "alone", "carried", "driven", "object_of", "drive_of", "empty")]
     clues = [KIND[kind] for kind in ("trace", "weapon", "motive", "no_clue")]
     everybody = (1 << Mystery(**PRESETS[preset]).num_seats) - 1
     for record in single_records(recorded(preset)):
@@ -450,7 +452,7 @@ def test_the_role_prefix_tells_who_did_it_and_no_more():
         ({"num_seats": 9}, "mystery-v0: num_seats is between 3 and 8, not 9"),
         ({"rounds": 0}, "mystery-v0: rounds is between 1 and 6, not 0"),
         ({"acts": 4}, "mystery-v0: acts is between 1 and 3, not 4"),
-        ({"rooms": 2}, "mystery-v0: rooms is between 3 and 6, not 2"),
+        ({"rooms": 3}, "mystery-v0: rooms is between 4 and 6, not 3"),
         ({"objects": 1}, "mystery-v0: objects is between 2 and 4, not 1"),
         ({"motives": 5}, "mystery-v0: motives is between 2 and 4, not 5"),
         ({"trace_percent": 101}, "mystery-v0: trace_percent is between 0 and 100, not 101"),

@@ -22,7 +22,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "liars_dice-v0": {},
     "bargaining-v0": {"max_turns": 4, "instances": "1,2,3/8,1,0/4,0,2"},
     "avalon-v0": {"discussion_rounds": 1},
-    "mystery-v0": {"num_seats": 3, "rounds": 1, "rooms": 3, "objects": 2, "motives": 2},
+    "mystery-v0": {"num_seats": 3, "rounds": 1, "rooms": 4, "objects": 2, "motives": 2},
 }
 
 
