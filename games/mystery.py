@@ -22,7 +22,7 @@ TURN, QUESTION, ANSWER, SHOW, OPINION, VOTE, OVER = range(7)
 WHERE, WHAT, WHY, ABOUT = range(4)  # questions; ABOUT + i is the one about seat i
 NO_CLUE = -1  # other clues: seat i is a trace of seat i, then follow the weapon and the motive
 MOST_ROUNDS = 6
-CLUES, VERDICTS, TIES = ("public", "finder"), ("majority", "votes", "doubt"), ("acquit", "lot")
+CLUES, VERDICTS, TIES = ("public", "finder"), ("votes", "doubt"), ("acquit", "lot")
 
 ANSWERS = len(ROOMS) + len(OBJECTS) + len(MOTIVES) + 1
 FIRST_OBJECT, FIRST_MOTIVE, NOTHING = len(ROOMS), len(ROOMS) + len(OBJECTS), ANSWERS - 1
@@ -103,8 +103,8 @@ class _Case:
       empty: int8[], room in which nobody was, as the culprit knows.
       carried: int8[N], object.
       driven: int8[N], motive.
-      object_known: int8[N], the seat whose object each seat knows.
-      drive_known: int8[N], the seat whose motive each seat knows.
+      friend: int8[N], the seat of which each seat knows one thing.
+      knows_motive: bool[N], whether that is the motive, else the object.
       leaves_trace: bool[N].
     """
 
@@ -112,8 +112,8 @@ class _Case:
     empty: jax.Array
     carried: jax.Array
     driven: jax.Array
-    object_known: jax.Array
-    drive_known: jax.Array
+    friend: jax.Array
+    knows_motive: jax.Array
     leaves_trace: jax.Array
 
 
@@ -142,15 +142,15 @@ class Mystery:
     """
 
     num_seats: int = 5
-    rounds: int = 3
+    rounds: int = 1
     acts: int = 1
-    rooms: int = 5
+    rooms: int = 6
     objects: int = 3
     motives: int = 3
-    trace_percent: int = 50
+    trace_percent: int = 25
     clues: str = "public"
     opinions: bool = True
-    verdict: str = "majority"
+    verdict: str = "votes"
     ties: str = "acquit"
     speech_tokens: int = 0
     thought_tokens: int = 0
@@ -169,7 +169,7 @@ class Mystery:
             if value not in allowed:
                 raise GameError(f"mystery-v0: {name} is one of {', '.join(allowed)}, not {value!r}")
         if self.verdict == "doubt" and not self.opinions:
-            raise GameError("mystery-v0: verdict is majority or votes while opinions is false, not 'doubt'")
+            raise GameError("mystery-v0: verdict is votes while opinions is false, not 'doubt'")
 
     # ------------------------------------------------------------------ static facts
 
@@ -181,7 +181,7 @@ class Mystery:
         act_rows = max(2 + 2 * speech, 2 + (self.clues == "finder"))
         turn_rows = self.acts * act_rows + opinions * (1 + speech)
         sightings = (n - 1) * (n - 2) + 1  # all the innocents in one room, and the culprit alone
-        dealt = 6 * n + sightings + 2
+        dealt = 5 * n + sightings + 2
         return GameSpec(
             name="mystery-v0",
             num_seats=n,
@@ -228,10 +228,11 @@ class Mystery:
         n, opinions = self.num_seats, self.rounds * self.opinions
         acts = self.rounds * self.acts
         spoken = acts * (2 * (n - 1) + 1) + opinions * (n - 1)
-        script = ("seat", "was", "carried", "driven", "object_of", "drive_of", "empty", "scene")
+        script = ("seat", "was", "carried", "driven", "empty", "scene")
         return (
             *(((kind,), 1) for kind in script),
             (("saw", "alone"), n - 2),
+            (("object_of", "drive_of"), 1),
             (("round",), self.rounds),
             (("utterance",), spoken * (self.speech_tokens > 0)),
             (("ask", "search"), (n - 1) * acts),
@@ -240,26 +241,26 @@ class Mystery:
         )
 
     def _introduction(self) -> str:
-        rooms, objects, motives = (
-            ", ".join(names[:count])
-            for names, count in ((ROOMS, self.rooms), (OBJECTS, self.objects), (MOTIVES, self.motives))
-        )
-        clue = "is told to all" if self.clues == "public" else "is told to whoever searches, who may show it or keep it"
-        tied = {"acquit": "on a tie nobody is", "lot": "a tie is broken by lot"}[self.ties]
+        n, rounds, acts = self.num_seats, self.rounds, self.acts
+        tables = ((ROOMS, self.rooms), (OBJECTS, self.objects), (MOTIVES, self.motives))
+        rooms, objects, motives = (", ".join(names[:count]) for names, count in tables)
+        when = "Everybody in turn" if rounds == 1 else f"In each of {rounds} rounds everybody in turn"
+        times = "" if acts == 1 else f" {acts} times"
+        clue = {"public": "is told to all", "finder": "whoever searches may show or keep"}[self.clues]
+        opinion = "Each then says whom they suspect or trust. " if self.opinions else ""
         verdict = {
-            "majority": "whoever gets more than half of the votes is convicted, otherwise nobody",
-            "votes": f"whoever gets the most votes is convicted, {tied}",
-            "doubt": f"a vote counts {self.num_seats}, each time somebody was said to be suspected 1, to be trusted "
-            f"-1, and the highest sum is convicted, {tied}",
+            "votes": "whoever gets the most votes is convicted",
+            "doubt": f"a vote counts {n}, each time somebody was said to be suspected 1, to be trusted -1, and the "
+            "highest sum is convicted",
         }[self.verdict]
-        opinion = ", and then says whom they suspect or trust" * self.opinions
+        tied = {"acquit": "on a tie nobody is", "lot": "a tie is broken by lot"}[self.ties]
         return (
-            f"One of {self.num_seats} suspects has committed a murder. At that hour each was in one room ({rooms}), "
-            f"carried one object ({objects}) and was driven by one motive ({motives}); whoever was in the room of the "
-            "murder did it. Each saw who was in the same room, and knows one other suspect's object and another's "
-            "motive; the culprit knows a room in which nobody was. Clues in the room of the murder tell the culprit's object and motive; those in other rooms "
-            f"tell who was there. In each of {self.rounds} rounds everybody in turn asks a player or searches a room, "
-            f"which draws a clue that {clue}{opinion}. Anyone may lie. At last all vote: {verdict}. The "
+            f"One of {n} suspects has committed a murder. At that hour each was in one room ({rooms}), carried one "
+            f"object ({objects}) and was driven by one motive ({motives}); whoever was in the room of the murder did "
+            "it. Each saw who was in the same room, and knows the object or the motive of one other; the culprit knows "
+            "a room in which nobody was. Somewhere there is a clue to the culprit's object and one to the motive; "
+            f"other clues tell who was in the room where they are found. {when} asks a player or searches a room{times}. A "
+            f"search draws a clue, which {clue}. {opinion}Anyone may lie. At last all vote: {verdict}, {tied}. The "
             "innocents win if the culprit is convicted, else the culprit wins. "
         )
 
@@ -361,8 +362,8 @@ class Mystery:
 
     def _case(self, is_culprit: jax.Array, key: jax.Array) -> _Case:
         """Makes up what everybody did; a trace clears each innocent whom no other innocent's script clears."""
-        n = self.num_seats
-        scene_key, empty_key, room_key, object_key, drive_key, ring_key, trace_key = jax.random.split(key, 7)
+        n, culprit = self.num_seats, jnp.argmax(is_culprit)
+        scene_key, empty_key, room_key, object_key, drive_key, ring_key, know_key, trace_key = jax.random.split(key, 8)
         scene = jax.random.randint(scene_key, (), 0, self.rooms)
         empty = jax.random.randint(empty_key, (), 1, self.rooms)  # this many rooms after the scene
         away = jax.random.randint(room_key, (n,), 1, self.rooms - 1)
@@ -370,24 +371,22 @@ class Mystery:
         at = ((scene + away) % self.rooms).astype(jnp.int8)
         carried = jax.random.randint(object_key, (n,), 0, self.objects).astype(jnp.int8)
         driven = jax.random.randint(drive_key, (n,), 0, self.motives).astype(jnp.int8)
-        # In a ring of all seats each knows the object of the next one and the motive of the one before.
+        # In a ring of all seats each knows one thing of the next one.
         ring = jax.random.permutation(ring_key, jnp.arange(n, dtype=jnp.int8))
-        following, preceding = jnp.roll(ring, -1), jnp.roll(ring, 1)
-        object_known = jnp.zeros((n,), jnp.int8).at[ring].set(following)
-        drive_known = jnp.zeros((n,), jnp.int8).at[ring].set(preceding)
+        friend, witness = (jnp.zeros((n,), jnp.int8).at[ring].set(jnp.roll(ring, by)) for by in (-1, 1))
+        knows_motive = jax.random.bernoulli(know_key, 0.5, (n,))
+        differs = jnp.where(knows_motive[witness], driven != driven[culprit], carried != carried[culprit])
         seen = jnp.sum(at[:, None] == at, axis=1) > 1
-        culprit = jnp.argmax(is_culprit)
-        object_clears = (carried != carried[culprit]) & ~is_culprit[drive_known]  # whose motive I know knows my object
-        drive_clears = (driven != driven[culprit]) & ~is_culprit[object_known]
+        cleared = seen | (differs & ~is_culprit[witness])
         leaves = jax.random.randint(trace_key, (n,), 0, 100) < self.trace_percent
         return _Case(
             at=at,
             empty=((scene + empty) % self.rooms).astype(jnp.int8),
             carried=carried,
             driven=driven,
-            object_known=object_known,
-            drive_known=drive_known,
-            leaves_trace=~is_culprit & (leaves | ~(seen | object_clears | drive_clears)),
+            friend=friend,
+            knows_motive=knows_motive,
+            leaves_trace=~is_culprit & (leaves | ~cleared),
         )
 
     def _stacks(self, case: _Case, key: jax.Array) -> jax.Array:
@@ -464,8 +463,7 @@ class Mystery:
             score = n * score + state.doubt
         top = score == jnp.max(score)
         drawn = jnp.argmax(jnp.where(top, jax.random.uniform(key, (n,)), -1.0))
-        single = jnp.sum(top) == 1
-        sure = 2 * jnp.max(score) > n if self.verdict == "majority" else single | (self.ties == "lot")
+        sure = (jnp.sum(top) == 1) | (self.ties == "lot")
         return jnp.where(sure, drawn, core.NO_ONE).astype(jnp.int8)
 
     # ------------------------------------------------------------------ what is told to whom
@@ -479,20 +477,21 @@ class Mystery:
         myself = np.eye(n, dtype=bool)
         sightings = _rows(n * n, np.where(myself, KIND["alone"], KIND["saw"]).ravel(), np.repeat(seats, n),
                           np.where(myself, core.NO_ONE, seats).ravel())  # fmt: skip
-        of_object, of_drive = case.object_known, case.drive_known
+        friend, knows_motive = case.friend, case.knows_motive
+        fact = jnp.where(knows_motive, FIRST_MOTIVE + case.driven[friend], FIRST_OBJECT + case.carried[friend])
+        knows = jnp.where(knows_motive, KIND["drive_of"], KIND["object_of"])
         script = [
             _rows(n, KIND["seat"], seats),
             _rows(n, KIND["was"], seats, value=case.at),
             sightings,
             _rows(n, KIND["carried"], seats, value=FIRST_OBJECT + case.carried),
             _rows(n, KIND["driven"], seats, value=FIRST_MOTIVE + case.driven),
-            _rows(n, KIND["object_of"], seats, of_object, FIRST_OBJECT + case.carried[of_object]),
-            _rows(n, KIND["drive_of"], seats, of_drive, FIRST_MOTIVE + case.driven[of_drive]),
+            _rows(n, knows, seats, friend, fact),
             _rows(n, KIND["empty"], seats, value=case.empty),
         ]
         rows = jnp.concatenate([part.reshape(n, -1, 4) for part in script], axis=1)
         seen = together | (myself & alone[:, None])
-        present = jnp.concatenate([np.ones((n, 2), bool), seen, np.ones((n, 4), bool), is_culprit[:, None]], axis=1)
+        present = jnp.concatenate([np.ones((n, 2), bool), seen, np.ones((n, 3), bool), is_culprit[:, None]], axis=1)
         audience = np.repeat(1 << seats, rows.shape[1])
         public = [_rows(1, KIND["scene"], value=scene), _rows(1, KIND["round"], value=0)]
         return EventLog.empty(self.spec.max_events).append(

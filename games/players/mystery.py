@@ -2,8 +2,8 @@
 
 The innocent take it that one suspect alone lies. Who did it is then the suspect without whose words everything that was
 said, found and seen fits together; questions and searches go where that is open. They answer truthfully. The culprit
-claims the room in which it knows that nobody was, stays with what it has said, keeps away from the room of the murder, and
-agrees with whatever suspicion of others there is.
+claims the room in which it knows that nobody was, stays with what it has said, searches only where nothing is left, and
+accuses whoever else looks most like the culprit.
 """
 
 from __future__ import annotations
@@ -154,7 +154,8 @@ def _innocent(evidence: _Evidence) -> _Choice:
     catches = jnp.array([2.0, 0.5, 0.5]) + jnp.array([0.0, 1.0, 1.0]) * (evidence.known @ BLOCK > 0)
     about = 1.5 * (1.0 - suspicion)[:, None] * suspicion
     questions = jnp.concatenate([suspicion[:, None] * catches, about], axis=1) * (1.0 - evidence.asked)
-    return _Choice(questions, rooms * ~evidence.emptied, 10.0 * _truth(evidence), show=jnp.float32(10.0), accuse=jnp.float32(0.0))
+    show, accuse = jnp.float32(10.0), jnp.float32(0.0)
+    return _Choice(questions, rooms * ~evidence.emptied, 10.0 * _truth(evidence), show, accuse)
 
 
 def _truth(evidence: _Evidence) -> jax.Array:
@@ -173,7 +174,7 @@ def _culprit(evidence: _Evidence) -> _Choice:
 
 
 def _lie(evidence: _Evidence) -> jax.Array:
-    """f32[answers]: what suits the culprit: of itself that it was in the empty room, of others its own guilt or nothing."""
+    """f32[answers]: of itself, that it was in the empty room; of another, nothing or what is true of itself."""
     subject, myself = evidence.subject, evidence.question < ABOUT
     before = subject @ jnp.einsum("a,abv->bv", evidence.me.astype(jnp.float32), evidence.claims)
     room = BLOCK[:, 0]

@@ -18,21 +18,21 @@ ROLES = ("innocent", "culprit")
 PHASES = ("turn", "question", "answer", "show", "opinion", "vote", "over")
 KINDS = (
     "seat", "was", "saw", "alone", "carried", "driven", "object_of", "drive_of", "empty", "scene", "round", "search",
-    "trace", "weapon", "motive", "no_clue", "utterance", "ask", "answer", "suspect", "trust", "pass", "vote", "convicted",
-    "acquitted", "win",
+    "trace", "weapon", "motive", "no_clue", "utterance", "ask", "answer", "suspect", "trust", "pass", "vote",
+    "convicted", "acquitted", "win",
 )  # fmt: skip
 
 DEFAULTS: dict[str, Any] = {
     "num_seats": 5,
-    "rounds": 3,
+    "rounds": 1,
     "acts": 1,
-    "rooms": 5,
+    "rooms": 6,
     "objects": 3,
     "motives": 3,
-    "trace_percent": 50,
+    "trace_percent": 25,
     "clues": "public",
     "opinions": True,
-    "verdict": "majority",
+    "verdict": "votes",
     "ties": "acquit",
     "speech_tokens": 0,
     "thought_tokens": 0,
@@ -49,8 +49,8 @@ class Case:
         empty: room of which the culprit knows that nobody was there.
         carried: object of each.
         driven: motive of each.
-        object_known: whose object each knows.
-        drive_known: whose motive each knows.
+        friend: the seat of which each knows one thing.
+        knows_motive: whether that is the motive, else the object.
         stacks: clues of each room from the top: a seat of whom it is a trace, "weapon" or "motive".
     """
 
@@ -59,8 +59,8 @@ class Case:
     empty: int
     carried: list[int]
     driven: list[int]
-    object_known: list[int]
-    drive_known: list[int]
+    friend: list[int]
+    knows_motive: list[bool]
     stacks: list[list[Any]]
 
     @property
@@ -80,12 +80,12 @@ class Case:
         return [other for other in self.seats if other != seat and self.at[other] == self.at[seat]]
 
     def cleared(self, seat: int) -> bool:
-        """Whether innocents' scripts and the clues at the scene clear an innocent."""
+        """Whether innocents' scripts, with weapon and motive, clear an innocent."""
         if self.saw(seat):
             return True
-        knows_object, knows_drive = self.object_known.index(seat), self.drive_known.index(seat)
-        other_object = self.carried[seat] != self.carried[self.culprit] and knows_object != self.culprit
-        return other_object or (self.driven[seat] != self.driven[self.culprit] and knows_drive != self.culprit)
+        witness = self.friend.index(seat)
+        facts = self.driven if self.knows_motive[witness] else self.carried
+        return witness != self.culprit and facts[seat] != facts[self.culprit]
 
     def check(self, parameters: Mapping[str, Any]) -> None:
         """Raises AssertionError if the rules cannot make up this case."""
@@ -97,15 +97,14 @@ class Case:
         assert self.empty in range(parameters["rooms"]) and self.empty not in self.at
         ring = [0]
         while len(ring) < len(everybody):
-            ring.append(self.object_known[ring[-1]])
-        assert sorted(ring) == everybody and self.object_known[ring[-1]] == 0, "not one ring"
-        assert all(self.drive_known[after] == before for before, after in itertools.pairwise([*ring, 0]))
+            ring.append(self.friend[ring[-1]])
+        assert sorted(ring) == everybody and self.friend[ring[-1]] == 0, "not one ring"
         assert len(self.stacks) == parameters["rooms"]
+        clues = [clue for stack in self.stacks for clue in stack]
+        assert len(set(clues)) == len(clues) and {"weapon", "motive"} <= set(clues)
         for room, stack in enumerate(self.stacks):
-            if room == self.scene:
-                assert sorted(stack) == ["motive", "weapon"]
-            else:
-                assert all(self.at[clue] == room for clue in stack) and len(set(stack)) == len(stack)
+            assert all(clue in ("weapon", "motive") or self.at[clue] == room for clue in stack)
+        assert self.culprit not in self.traced
         certain = [seat for seat in innocents if not self.cleared(seat)]
         assert set(certain) <= set(self.traced)
         if parameters["trace_percent"] == 100:
@@ -222,10 +221,11 @@ class Referee:
                 self._tell("alone", [seat], actor=seat)
             self._tell("carried", [seat], actor=seat, value=first_object + case.carried[seat])
             self._tell("driven", [seat], actor=seat, value=first_motive + case.driven[seat])
-            other = case.object_known[seat]
-            self._tell("object_of", [seat], actor=seat, target=other, value=first_object + case.carried[other])
-            other = case.drive_known[seat]
-            self._tell("drive_of", [seat], actor=seat, target=other, value=first_motive + case.driven[other])
+            friend = case.friend[seat]
+            if case.knows_motive[seat]:
+                self._tell("drive_of", [seat], actor=seat, target=friend, value=first_motive + case.driven[friend])
+            else:
+                self._tell("object_of", [seat], actor=seat, target=friend, value=first_object + case.carried[friend])
             if seat == case.culprit:
                 self._tell("empty", [seat], actor=seat, value=case.empty)
         self._tell("scene", value=case.scene)
@@ -296,14 +296,12 @@ class Referee:
             ballots.append((yield self._ask("vote", voter, legal, self.seats[voter:])) - self.first["vote"])
         for voter, ballot in enumerate(ballots):
             self._tell("vote", self._others(voter), actor=voter, target=ballot)
-        if self.parameters["verdict"] in ("majority", "votes"):
+        if self.parameters["verdict"] == "votes":
             sums = [ballots.count(seat) for seat in self.seats]
         else:
             sums = [self._doubt[seat] + self.num_seats * ballots.count(seat) for seat in self.seats]
         self.tied = [seat for seat in self.seats if sums[seat] == max(sums)]
-        if self.parameters["verdict"] == "majority":
-            convicted = self.tied[0] if max(sums) > self.num_seats / 2 else NOBODY
-        elif len(self.tied) == 1:
+        if len(self.tied) == 1:
             convicted = self.tied[0]
         elif self.parameters["ties"] == "acquit":
             convicted = NOBODY
@@ -338,19 +336,21 @@ def case_of(record: Mapping[str, Any]) -> Case:
     """Reads a recorded game's case from its scripts, and the clues from its stacks."""
     n, rows = len(record["roles"]), record["log_rows"]
 
-    def told(kind: str, field: int) -> list[int]:
-        found = {row[1]: row[field] for row in rows if row[0] == KINDS.index(kind)}
+    def rows_of(*kinds: str) -> list[Sequence[int]]:
+        found = {row[1]: row for row in rows if row[0] in map(KINDS.index, kinds)}
         return [found[seat] for seat in range(n)]
+
+    known = rows_of("object_of", "drive_of")
 
     codes = [[code for code in stack if code >= 0] for stack in record["stacks"]]
     return Case(
         culprit=record["roles"].index(ROLES.index("culprit")),
-        at=told("was", 3),
+        at=[row[3] for row in rows_of("was")],
         empty=next(row[3] for row in rows if row[0] == KINDS.index("empty")),
-        carried=[fact - 6 for fact in told("carried", 3)],
-        driven=[fact - 10 for fact in told("driven", 3)],
-        object_known=told("object_of", 2),
-        drive_known=told("drive_of", 2),
+        carried=[row[3] - 6 for row in rows_of("carried")],
+        driven=[row[3] - 10 for row in rows_of("driven")],
+        friend=[row[2] for row in known],
+        knows_motive=[row[0] == KINDS.index("drive_of") for row in known],
         stacks=[[{n: "weapon", n + 1: "motive"}.get(code, code) for code in stack] for stack in codes],
     )
 
@@ -415,7 +415,7 @@ def _same(time: int, field: str, found: Any, demanded: Any, referee: Referee) ->
 # Whom the evidence leaves.
 
 
-def suspects(parameters: Mapping[str, Any], case: Case, *, scene_clues: bool = True, traces: bool = True) -> set[int]:
+def suspects(parameters: Mapping[str, Any], case: Case, *, clues: bool = True, traces: bool = True) -> set[int]:
     """Who may have done it for all that is said and found, if the culprit lies as suits it best.
 
     All innocents say all that their scripts hold. The culprit may say anything of that form. A seat is left if, for
@@ -424,7 +424,7 @@ def suspects(parameters: Mapping[str, Any], case: Case, *, scene_clues: bool = T
     Args:
         parameters: the game's.
         case: what happened.
-        scene_clues: whether weapon and motive have been found.
+        clues: whether weapon and motive have been found.
         traces: whether all traces have been found.
     """
     settings = {**DEFAULTS, **parameters}
@@ -433,12 +433,7 @@ def suspects(parameters: Mapping[str, Any], case: Case, *, scene_clues: bool = T
     for seat in case.seats:
         if seat == case.culprit or seat in found:
             continue
-        places = _places_fit(settings, case, seat, found)
-        weapon = case.carried[case.culprit] if scene_clues else None
-        motive = case.driven[case.culprit] if scene_clues else None
-        objects = _facts_fit(settings["objects"], case.carried, case.object_known, case.culprit, seat, weapon)
-        motives = _facts_fit(settings["motives"], case.driven, case.drive_known, case.culprit, seat, motive)
-        if places and objects and motives:
+        if _places_fit(settings, case, seat, found) and _facts_fit(settings, case, seat, clues):
             left.add(seat)
     return left
 
@@ -464,23 +459,21 @@ def _company(at: Mapping[int, int], seat: int) -> set[int]:
     return {other for other in at if other != seat and at[other] == at[seat]}
 
 
-def _facts_fit(
-    count: int, facts: Sequence[int], known: Sequence[int], culprit: int, seat: int, guilty: int | None
-) -> bool:  # fmt: skip
-    """Whether some words of the culprit on objects (or motives) let `seat` have had the `guilty` one."""
-    for own, of_other in itertools.product(range(count), repeat=2):
-        said = [
-            (whom, fact)
-            for speaker in range(len(facts))
-            if speaker != seat
-            for whom, fact in (
-                [(culprit, own), (known[culprit], of_other)]
-                if speaker == culprit
-                else [(speaker, facts[speaker]), (known[speaker], facts[known[speaker]])]
-            )
-        ]
-        if guilty is not None:
-            said.append((seat, guilty))
-        if all(len({fact for whom, fact in said if whom == other}) <= 1 for other in range(len(facts))):
+def _facts_fit(settings: Mapping[str, Any], case: Case, seat: int, clues: bool) -> bool:
+    """Whether some words of the culprit on objects and motives let `seat` have had the weapon and the motive."""
+    counts = {"object": settings["objects"], "motive": settings["motives"]}
+    facts = {"object": case.carried, "motive": case.driven}
+    honest = [speaker for speaker in case.seats if speaker not in (seat, case.culprit)]
+    said = [(kind, speaker, facts[kind][speaker]) for kind in facts for speaker in honest]
+    for speaker in honest:
+        kind, friend = "motive" if case.knows_motive[speaker] else "object", case.friend[speaker]
+        said.append((kind, friend, facts[kind][friend]))
+    if clues:
+        said += [(kind, seat, facts[kind][case.culprit]) for kind in facts]
+    of_itself = itertools.product(range(counts["object"]), range(counts["motive"]))
+    of_another = [(kind, other, fact) for kind in facts for other in case.seats for fact in range(counts[kind])]
+    for (thing, motive), lie in itertools.product(of_itself, of_another):
+        words = {*said, ("object", case.culprit, thing), ("motive", case.culprit, motive), lie}
+        if len(words) == len({word[:2] for word in words}):  # of nobody two things of one kind
             return True
     return False

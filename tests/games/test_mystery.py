@@ -17,6 +17,7 @@ from games.players.mystery import heuristic
 from games.players.scripted import random_legal
 from tests.games.mystery_referee import Case, Referee, case_of, replay, suspects
 
+SOLUTION = ("weapon", "motive")
 BEYOND = 2  # steps recorded after the longest game that the spec allows
 QUICKLY = {"xla_backend_optimization_level": 0}  # compiling takes longer than running
 STATE_FIELDS = ("phase", "actor", "step", "outcome", "terminated", "truncated")
@@ -31,12 +32,12 @@ PRESETS: list[dict[str, Any]] = [{}, EVERYTHING]
 GAMES = (500, 300)  # of each preset
 
 MORE: list[dict[str, Any]] = [
-    {"num_seats": 3, "rounds": 1, "verdict": "votes", "ties": "lot"},
+    {"num_seats": 3, "rounds": 1, "ties": "lot"},
     {"num_seats": 3, "rounds": 6, "opinions": False, "rooms": 6, "objects": 4},
     {"num_seats": 6, "rounds": 2, "verdict": "doubt", "speech_tokens": 2},
-    {"num_seats": 7, "rounds": 1, "acts": 3, "clues": "finder", "trace_percent": 0, "verdict": "votes"},
+    {"num_seats": 7, "rounds": 1, "acts": 3, "clues": "finder", "trace_percent": 0},
     {"num_seats": 8, "rounds": 4, "rooms": 6, "objects": 4, "motives": 4, "trace_percent": 100},
-    {"num_seats": 8, "rounds": 2, "rooms": 4, "clues": "finder", "opinions": False, "verdict": "votes", "ties": "lot"},
+    {"num_seats": 8, "rounds": 2, "rooms": 4, "clues": "finder", "opinions": False, "ties": "lot"},
 ]
 
 
@@ -167,7 +168,7 @@ def test_the_evidence_always_determines_the_culprit_and_less_of_it_does_not():
     alone = [suspects({}, case) for case in made]
     assert all(left == {case.culprit} for left, case in zip(alone, made, strict=True))
     without_traces = sum(len(suspects({}, case, traces=False)) == 1 for case in made)
-    scripts_only = sum(len(suspects({}, case, traces=False, scene_clues=False)) == 1 for case in made)
+    scripts_only = sum(len(suspects({}, case, traces=False, clues=False)) == 1 for case in made)
     assert 0.3 * len(made) > scripts_only
     assert scripts_only < without_traces < 0.95 * len(made)
 
@@ -192,26 +193,26 @@ def test_every_draw_of_a_case_is_as_likely_as_the_rules_say():
     made = cases({}, 4000, seed=11)
     innocents = [(case, seat) for case in made for seat in case.seats if seat != case.culprit]
     assert_uniform([case.culprit for case in made], 5)
-    assert_uniform([case.scene for case in made], 5)
-    assert_uniform([(case.empty - case.scene) % 5 - 1 for case in made], 4)
-    assert_uniform([9 * case.scene + 3 * case.carried[case.culprit] + case.driven[case.culprit] for case in made], 45)
-    free = [sorted({*range(5)} - {case.scene, case.empty}).index(case.at[seat]) for case, seat in innocents]
-    assert_uniform(free, 3)
+    assert_uniform([case.scene for case in made], 6)
+    assert_uniform([(case.empty - case.scene) % 6 - 1 for case in made], 5)
+    assert_uniform([9 * case.scene + 3 * case.carried[case.culprit] + case.driven[case.culprit] for case in made], 54)
+    free = [sorted({*range(6)} - {case.scene, case.empty}).index(case.at[seat]) for case, seat in innocents]
+    assert_uniform(free, 4)
     assert_uniform([3 * case.carried[seat] + case.driven[seat] for case, seat in innocents], 9)
-    rings = [sorted(case.object_known) == case.seats and case.object_known[0] - 1 for case in made]
-    assert_uniform(rings, 4)
-    assert_uniform([case.object_known.index(case.culprit) for case in made], 5)
-    orders = [case.stacks[case.scene].index("weapon") for case in made]
-    assert_uniform(orders, 2)
-    pairs = [stack for case in made for stack in case.stacks if len(stack) == 2 and "weapon" not in stack]
-    assert_uniform([int(first > second) for first, second in pairs], 2)
-    cleared = [seat in case.traced for case, seat in innocents if case.cleared(seat)]
-    assert_uniform(cleared, 2)
+    assert_uniform([case.friend[0] - 1 for case in made], 4)
+    assert_uniform([case.friend.index(case.culprit) for case in made], 5)
+    assert_uniform([knows for case in made for knows in case.knows_motive], 2)
+    rooms = [[room for room, stack in enumerate(case.stacks) if clue in stack] for case in made for clue in SOLUTION]
+    assert_uniform([room for (room,) in rooms], 6)
+    stacks = [stack for case in made for stack in case.stacks if len(stack) == 2]
+    assert_uniform([stack.index(min(stack, key=str)) for stack in stacks], 2)
+    traced = [seat in case.traced for case, seat in innocents if case.cleared(seat)]
+    assert abs(np.mean(traced) - 0.25) < 4.5 * np.sqrt(0.25 * 0.75 / len(traced))
     assert all(seat in case.traced for case, seat in innocents if not case.cleared(seat))
 
 
 def test_a_lot_draws_the_tied_equally_often_and_nobody_else():
-    game = Mystery(num_seats=4, rounds=1, verdict="votes", ties="lot", opinions=False)
+    game = Mystery(num_seats=4, rounds=1, ties="lot", opinions=False)
     state, first = game.init(jax.random.key(0)), layout(4)
     ready = dataclasses.replace(
         state, phase=jnp.int8(VOTE), actor=jnp.int8(3), ballots=jnp.asarray([2, 0, 0, -1], jnp.int8)
@@ -234,10 +235,11 @@ def innocents_win(games: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def chance_that_random_votes_convict(seats: int) -> float:
-    """From the rules alone: everybody votes for any other seat; more than half of all votes convict."""
+    """From the rules alone: everybody votes for any other seat; a tie acquits."""
     votes = np.indices((seats - 1,) * seats).reshape(seats, -1)
     votes = votes + (votes >= np.arange(seats)[:, None])  # nobody votes for itself
-    return float(np.mean(2 * np.sum(votes == 0, axis=0) > seats))
+    sums = np.stack([np.sum(votes == seat, axis=0) for seat in range(seats)])
+    return float(np.mean((sums[0] == sums.max(axis=0)) & (np.sum(sums == sums.max(axis=0), axis=0) == 1)))
 
 
 def test_random_play_convicts_as_often_as_reckoned():
@@ -302,10 +304,15 @@ def crowded_case(parameters: dict[str, Any]) -> Case:
     game = Mystery(**parameters)
     seats = list(range(game.num_seats))
     return Case(
-        culprit=0, at=[0] + [1] * (len(seats) - 1), empty=2, carried=[0] * len(seats), driven=[0] * len(seats),
-        object_known=[*seats[1:], 0], drive_known=[seats[-1], *seats[:-1]],
-        stacks=[["motive", "weapon"], seats[1:] if game.trace_percent else [], *([] for _ in range(game.rooms - 2))],
-    )  # fmt: skip
+        culprit=0,
+        at=[0] + [1] * (len(seats) - 1),
+        empty=2,
+        carried=[0] * len(seats),
+        driven=[0] * len(seats),
+        friend=[*seats[1:], 0],
+        knows_motive=[False] * len(seats),
+        stacks=[list(SOLUTION), seats[1:] if game.trace_percent else [], *([] for _ in range(game.rooms - 2))],
+    )
 
 
 def referees_game(parameters: dict[str, Any], everybody: str) -> dict[str, Any]:
@@ -372,7 +379,9 @@ def test_hidden_roles_ballots_and_clues_change_nothing_that_a_seat_can_observe()
 @pytest.mark.parametrize("preset", range(2))
 def test_scripts_ballots_and_found_clues_are_told_only_as_they_may_be(preset: int):
     """Private rows reach their seat alone; no row is logged within the vote; a kept clue stays with its finder."""
-    private = [KIND[kind] for kind in ("seat", "was", "saw", "alone", "carried", "driven", "object_of", "drive_of", "empty")]
+    private = [
+        KIND[kind] for kind in ("seat", "was", "saw", "alone", "carried", "driven", "object_of", "drive_of", "empty")
+    ]
     clues = [KIND[kind] for kind in ("trace", "weapon", "motive", "no_clue")]
     everybody = (1 << Mystery(**PRESETS[preset]).num_seats) - 1
     for record in single_records(recorded(preset)):
@@ -441,7 +450,7 @@ def test_the_role_prefix_tells_who_did_it_and_no_more():
     spec = Mystery(clues="finder", verdict="doubt", ties="lot").spec
     assert [role.name for role in ROLES] == ["innocent", "culprit"]
     assert [brief for _, brief in spec.role_texts] == ["You are innocent", "You are the culprit"]
-    assert "may show it or keep it" in spec.introduction[0]
+    assert "may show or keep" in spec.introduction[0]
     assert "a vote counts 5" in spec.introduction[0]
 
 
@@ -457,12 +466,9 @@ def test_the_role_prefix_tells_who_did_it_and_no_more():
         ({"motives": 5}, "mystery-v0: motives is between 2 and 4, not 5"),
         ({"trace_percent": 101}, "mystery-v0: trace_percent is between 0 and 100, not 101"),
         ({"clues": "secret"}, "mystery-v0: clues is one of public, finder, not 'secret'"),
-        ({"verdict": "jury"}, "mystery-v0: verdict is one of majority, votes, doubt, not 'jury'"),
+        ({"verdict": "jury"}, "mystery-v0: verdict is one of votes, doubt, not 'jury'"),
         ({"ties": "hang"}, "mystery-v0: ties is one of acquit, lot, not 'hang'"),
-        (
-            {"verdict": "doubt", "opinions": False},
-            "mystery-v0: verdict is majority or votes while opinions is false, not 'doubt'",
-        ),
+        ({"verdict": "doubt", "opinions": False}, "mystery-v0: verdict is votes while opinions is false, not 'doubt'"),
         ({"speech_tokens": -1}, "mystery-v0: speech_tokens is between 0 and 4096, not -1"),
         ({"thought_tokens": 5000}, "mystery-v0: thought_tokens is between 0 and 4096, not 5000"),
     ],
