@@ -13,6 +13,7 @@ from games.bargaining import Bargaining
 from games.core import Game, GameError
 from games.kuhn import Kuhn
 from games.liars_dice import LiarsDice
+from games.mystery import Mystery
 from games.negotiation import Negotiation
 from games.persuasion import Persuasion
 from games.shopping import Shopping
@@ -29,6 +30,7 @@ GAMES: dict[str, Callable[..., Game]] = {
     "shopping-v0": Shopping,
     "negotiation-v0": Negotiation,
     "social_deduction-v0": SocialDeduction,
+    "mystery-v0": Mystery,
 }
 
 

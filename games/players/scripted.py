@@ -13,6 +13,7 @@ from games.players import (
     bargaining,
     kuhn,
     liars_dice,
+    mystery,
     negotiation,
     persuasion,
     shopping,
@@ -32,6 +33,7 @@ HEURISTIC: dict[str, Player] = {
     "shopping-v0": shopping.heuristic,
     "negotiation-v0": negotiation.heuristic,
     "social_deduction-v0": social_deduction.heuristic,
+    "mystery-v0": mystery.heuristic,
 }
 
 

@@ -26,6 +26,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "persuasion-v0": {"persuadee": "seat", "max_exchanges": 4},
     "negotiation-v0": {"instances": "4/1,2,3/8,1,0/4,0,2", "utterance_dim": 1},
     "social_deduction-v0": {"num_seats": 5, "num_impostors": 2, "max_rounds": 2, "speech_tokens": 2},
+    "mystery-v0": {"num_seats": 3, "rounds": 1, "rooms": 4, "objects": 2, "motives": 2},
 }
 
 

@@ -34,6 +34,7 @@ SPEAKING: dict[str, dict[str, Any]] = {
     "bargaining-v0": {"speech_tokens": 6},
     "kuhn-v0": {"speech_tokens": 6},
     "liars_dice-v0": {"speech_tokens": 6},
+    "mystery-v0": {"speech_tokens": 6},
     "negotiation-v0": {"speech_tokens": 6},
     "persuasion-v0": {"speech_tokens": 6},
     "social_deduction-v0": {"speech_tokens": 6},
