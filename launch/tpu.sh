@@ -134,7 +134,8 @@ parse() {
   local option value
   while (($#)); do
     [[ "$1" != -- ]] || { shift && rest=("$@") && return; }
-    [[ "$1" == --* ]] || refuse "unexpected argument ${1%%=*}; options have the form --name=value, training flags follow --"
+    [[ "$1" == --* ]] || refuse "unexpected argument ${1%%=*}; options have the form --name=value," \
+      "training flags follow --"
     option="${1#--}" option="${option%%=*}"
     if is_one_of "$option" "$SWITCHES"; then
       [[ "$1" != *=* ]] || refuse "--$option takes no value"
@@ -164,11 +165,13 @@ check_options() {
   done
   for option in retries stall_minutes poll stop_seconds lines; do
     number="${!option}"
-    [[ "$number" =~ ^[0-9]{1,6}$ ]] || refuse "--${option/_/-}=$number must be a whole number, for example --${option/_/-}=30"
+    [[ "$number" =~ ^(0|[1-9][0-9]{0,5})$ ]] ||
+      refuse "--${option/_/-}=$number must be a whole number, for example --${option/_/-}=30"
   done
   [[ -z "$bucket" || "$bucket" =~ ^gs://[a-z0-9][-_.a-z0-9]+(/[-_.A-Za-z0-9]+)*$ ]] ||
-    refuse "--bucket=$bucket must be a bucket, or a folder in one, without a slash at the end: --bucket=gs://my-bucket/runs"
-  [[ -z "$worker" || "$worker" =~ ^([0-9]{1,4}|all)$ ]] || refuse "--worker=$worker must be a number or all, as --worker=0"
+    refuse "--bucket=$bucket must be a bucket or a folder in one, for example --bucket=gs://my-bucket/runs"
+  [[ -z "$worker" || "$worker" =~ ^([0-9]{1,4}|all)$ ]] ||
+    refuse "--worker=$worker must be a number or all, for example --worker=0"
   if [[ -n "$type" ]]; then
     runtime="${runtime:-$(runtime_of "$type")}" # each refuses a type it does not know
     hosts_of "$type" >/dev/null
@@ -178,17 +181,23 @@ check_options() {
 require() {
   local option
   for option in "$@"; do
+    [[ -z "${!option}" ]] || continue
     case "$option" in
-      zone) [[ -n "$zone" ]] || refuse "--zone is missing, for example --zone=us-east5-b or MARO_TPU_ZONE=us-east5-b" ;;
-      type) [[ -n "$type" ]] || refuse "--type is missing, for example --type=v6e-8; allowed: v2-N, v3-N, v4-N," \
-        "v5litepod-N, v5p-N, v6e-N" ;;
-      bucket) [[ -n "$bucket" ]] || refuse "babysit needs --bucket, for example --bucket=gs://my-bucket: the disk of a" \
-        "preempted TPU is lost, and the run with it" ;;
-      one_host) (($(hosts_of "$type") == 1)) || [[ -n "$multi_host" ]] ||
-        refuse "--type=$type has $(hosts_of "$type") hosts, and maro_jax.train runs on one; take a slice of one host, for" \
-          "example --type=v6e-8, or say --multi-host if your trainer joins its hosts itself" ;;
+      zone) refuse "--zone is missing, for example --zone=us-east5-b or MARO_TPU_ZONE=us-east5-b" ;;
+      type) refuse "--type is missing, for example --type=v6e-8; allowed: v2-N to v4-N, v5litepod-N, v5p-N, v6e-N" ;;
+      bucket) refuse "babysit needs --bucket, since a preempted TPU loses its disk and the run with it, for example" \
+        "--bucket=gs://my-bucket" ;;
     esac
   done
+}
+
+# As long as the trainer does not join its hosts, several of them would train apart from each other.
+require_one_host() {
+  local hosts
+  hosts="$(hosts_of "$type")"
+  ((hosts == 1)) || [[ -n "$multi_host" ]] ||
+    refuse "--type=$type has $hosts hosts, and maro_jax.train runs on one; take a slice of one host, for example" \
+      "--type=v6e-8, or say --multi-host if your trainer joins its hosts itself"
 }
 
 runtime_of() {
@@ -198,8 +207,8 @@ runtime_of() {
     v5p-*) echo v2-alpha-tpuv5 ;;
     v6e-*) echo v2-alpha-tpuv6e ;;
     v5e-*) refuse "--type=$1 is called v5litepod-${1#v5e-} by the API" ;;
-    tpu7* | v7*) refuse "--type=$1 is not served by the Cloud TPU API, only by Compute Engine and GKE; this script reaches" \
-      "v2 to v6e, for example --type=v6e-8" ;;
+    tpu7* | v7*) refuse "--type=$1 is not served by the Cloud TPU API, only by Compute Engine and GKE; this script" \
+      "reaches v2 to v6e, for example --type=v6e-8" ;;
     *) refuse "--type=$1 is not known; allowed: v2-N, v3-N, v4-N (runtime tpu-ubuntu2204-base), v5litepod-N" \
       "(v2-alpha-tpuv5-lite), v5p-N (v2-alpha-tpuv5), v6e-N (v2-alpha-tpuv6e), for example --type=v6e-8" ;;
   esac
@@ -229,7 +238,7 @@ cloud() {
   fi
   command -v timeout >/dev/null && limit=(timeout --foreground --kill-after=10 "$seconds")
   while :; do
-    printf '+ %s\n' "$(quoted gcloud "$@")" >&3
+    [[ -n "${hush:-}" ]] || printf '+ %s\n' "$(quoted gcloud "$@")" >&3
     status=0
     if ((seconds)); then
       ${limit[@]+"${limit[@]}"} gcloud "$@" </dev/null || status="$?"
@@ -270,7 +279,7 @@ worker_command() { quoted bash "maro/$run_id/code/launch/tpu_worker.sh" "$1" "$r
 STATE="" # set by look_at_slice: ABSENT, UNKNOWN, or what the provider says
 
 look_at_slice() {
-  local text
+  local text hush=1 # a look every --poll seconds is not worth a line
   if ! text="$(tpus 1 60 queued-resources describe "$name" --format='value(state.state)' 2>&1)"; then
     [[ "$text" == *NOT_FOUND* ]] && STATE=ABSENT || { STATE=UNKNOWN && say "${text##*$'\n'}"; }
     return 0
@@ -343,7 +352,8 @@ archive="" code_line="" # set by pack_code
 # Packs the commit (with --dirty: and the changes of tracked files) once, so that all attempts run the same code.
 pack_code() {
   local commit tree changes index folder="$ROOT/runs/tpu/$run_id"
-  commit="$(git -C "$ROOT" rev-parse HEAD 2>/dev/null)" || refuse "$ROOT is no git repository; the code is shipped from one"
+  commit="$(git -C "$ROOT" rev-parse HEAD 2>/dev/null)" ||
+    refuse "$ROOT is no git repository with a commit; the code is shipped from one"
   changes="$(git -C "$ROOT" status --porcelain)"
   [[ -z "$changes" || -n "$dirty" ]] || refuse "there are uncommitted changes (${changes%%$'\n'*} ...); commit them," \
     "or say --dirty to ship those of tracked files"
@@ -354,7 +364,7 @@ pack_code() {
     archive="$folder/code-${commit:0:12}-dirty.tar.gz"
   fi
   if [[ -n "$dry_run" ]]; then
-    quoted git archive --format=tar.gz --output="${archive#"$ROOT/"}" "$commit" >&3 && echo >&3
+    printf '%s\n' "$(quoted git archive --format=tar.gz --output="${archive#"$ROOT/"}" "$commit")" >&3
     return
   fi
   mkdir -p "$folder"
@@ -368,32 +378,34 @@ pack_code() {
     rm -f "$index"
     [[ "$changes" != *'?? '* ]] || say "note: files that git does not track stay here"
   fi
-  git -C "$ROOT" archive --format=tar.gz --output="$archive" "$tree"
+  git -C "$ROOT" archive --format=tar.gz --output="$archive" --add-file="$folder/code.txt" \
+    --add-file="$folder/code.diff" "$tree"
 }
 
-ship() {
-  local there="maro/$run_id" folder="${archive%/*}"
-  on all 4 120 "mkdir -p $there && chmod 700 maro $there && rm -f $there/env" || return 1
+# Ships code and secrets to every worker and builds the environment there, in as few connections as can be.
+set_up() {
+  local there="maro/$run_id" text count steps
+  steps="mkdir -p $there && chmod 700 maro $there && cd $there"
+  if [[ -z "$bucket" || -n "$env_file" ]]; then
+    on all 4 120 "$steps" || return 1
+  fi
   if [[ -n "$bucket" ]]; then
     cloud 4 900 storage cp "$archive" "$bucket/$run_id/${archive##*/}" || return 1
-    on all 4 900 "gcloud storage cp $(quoted "$bucket/$run_id/${archive##*/}") $there/code.tar.gz" || return 1
+    steps+=" && gcloud storage cp $(quoted "$bucket/$run_id/${archive##*/}") code.tar.gz"
   else
     copy_to_all "$archive" code.tar.gz || return 1
   fi
-  copy_to_all "$folder/code.txt" code.txt || return 1
-  copy_to_all "$folder/code.diff" code.diff || return 1
   if [[ -n "$env_file" ]]; then
     say "secrets for the trainer: $(secret_names)"
-    copy_to_all "$env_file" env && on all 4 120 "chmod 600 $there/env" || return 1
+    copy_to_all "$env_file" env || return 1
+    steps+=" && chmod 600 env"
+  else
+    steps+=" && rm -f env"
   fi
-  on all 4 120 "cd $there && { bash code/launch/tpu_worker.sh report $run_id 2>/dev/null | grep -q state=running ||\
- { rm -rf code && mkdir code && tar -xzf code.tar.gz -C code; }; }"
-}
-
-set_up() {
-  local text count
-  ship || return 1
-  text="$(on all 4 1800 "$(worker_command setup)")" || return 1
+  # Code is never replaced under a trainer that runs.
+  steps+=" && { bash code/launch/tpu_worker.sh report $run_id 2>/dev/null | grep -q state=running ||\
+ { rm -rf code && mkdir code && tar -xzf code.tar.gz -C code; }; } && bash code/launch/tpu_worker.sh setup $run_id"
+  text="$(on all 4 1800 "$steps")" || return 1
   [[ -z "$dry_run" ]] || return 0
   count="$(grep -c '^maro-setup worker=' <<<"$text" || true)"
   ((count == $(hosts_of "$type"))) || { say "error: $count of $(hosts_of "$type") workers are set up" && return 1; }
@@ -405,7 +417,7 @@ REPORTS="" VERDICT="" CODE="" STEP=-1 # set by look_at_training
 
 # VERDICT: running, failing (some ended badly, others run), ended, stopped, absent, or unreachable.
 look_at_training() {
-  local script="maro/$run_id/code/launch/tpu_worker.sh"
+  local script="maro/$run_id/code/launch/tpu_worker.sh" hush=1
   VERDICT=unreachable CODE="-"
   REPORTS="$(on all "${1:-1}" 120 "test ! -f $script || $(worker_command report)")" || return 0
   REPORTS="$(grep '^maro-report ' <<<"$REPORTS" || true)"
@@ -453,7 +465,8 @@ show_failure() {
 refuse_run_dir() {
   local argument
   for argument in ${rest[@]+"${rest[@]}"}; do
-    [[ ! "$argument" =~ ^--?run_dir(=|$) ]] || refuse "--run_dir is chosen by the launcher; name the run by --run-id=NAME"
+    [[ ! "$argument" =~ ^--?run_dir(=|$) ]] ||
+      refuse "--run_dir is chosen by the launcher; name the run instead, for example --run-id=seed-1"
   done
 }
 
@@ -487,7 +500,11 @@ watch_training() {
         look_at_slice
         [[ "$STATE" == READY || "$STATE" == UNKNOWN ]] || { OUTCOME=lost && return; }
         misses=$((misses + 1))
-        ((misses < 20)) || { say "error: $name is $STATE, but its workers do not answer" && OUTCOME=final CODE=1 && return; } ;;
+        if ((misses == 20)); then
+          say "error: $name is $STATE, but its workers do not answer"
+          OUTCOME=final CODE=1
+          return
+        fi ;;
     esac
     pause
   done
@@ -517,7 +534,8 @@ setup() {
   pack_code
   require_slice
   look_at_training 4
-  [[ "$VERDICT" != running ]] || refuse "run $run_id is going on; its code is not replaced under it (launch/tpu.sh stop)"
+  [[ "$VERDICT" != running ]] ||
+    refuse "run $run_id is going on and its code is not replaced under it; first launch/tpu.sh stop --run-id=$run_id"
   set_up || exit 1
   say "$name is set up"
 }
@@ -526,7 +544,7 @@ train() {
   require zone
   refuse_run_dir
   know_type
-  require one_host
+  require_one_host
   [[ -n "$bucket" || -z "$spot" ]] || say "note: without --bucket a preemption loses the run"
   pack_code
   require_slice
@@ -545,7 +563,8 @@ train() {
 
 babysit() {
   local attempt=0 idle=0 best=-1
-  require zone type bucket one_host
+  require zone type bucket
+  require_one_host
   refuse_run_dir
   pack_code
   trap 'say "no longer watching; slice and run go on, and the same command watches again"; exit 130' INT
@@ -589,8 +608,11 @@ babysit() {
 
 finish_babysitting() {
   say "run $run_id is done: $bucket/$run_id/run"
-  [[ -n "$delete_when_done" ]] || { say "$name is still there and paid for; launch/tpu.sh delete gives it back" && return; }
-  release_slice
+  if [[ -n "$delete_when_done" ]]; then
+    release_slice
+  else
+    say "$name is still there and paid for; launch/tpu.sh delete gives it back"
+  fi
 }
 
 logs() {
@@ -604,13 +626,14 @@ pull() {
   local index folder="runs/tpu/$run_id" there="maro/$run_id"
   [[ -n "$dry_run" ]] || mkdir -p "$ROOT/$folder"
   if [[ -n "$bucket" ]]; then
-    cloud 3 1800 storage rsync --recursive --exclude='(^|.*/)checkpoints/.*|.*\.tar\.gz' "$bucket/$run_id" "$ROOT/$folder"
+    cloud 3 1800 storage rsync --recursive --exclude='(^|.*/)checkpoints/.*|.*\.tar\.gz' "$bucket/$run_id" \
+      "$ROOT/$folder"
   else
     require zone
     know_type
     for ((index = 0; index < $(hosts_of "$type"); index++)); do
-      on "$index" 2 300 "cd $there && touch worker.log && tar -czf pull.tar.gz --ignore-failed-read --exclude=checkpoints \
---exclude=.lock code.txt code.diff worker.log run"
+      on "$index" 2 300 "cd $there && touch worker.log && tar -czf pull.tar.gz --ignore-failed-read \
+--exclude=checkpoints --exclude=.lock worker.log run -C code code.txt code.diff"
       tpus 3 900 tpu-vm scp "$name:$there/pull.tar.gz" "$ROOT/$folder/worker-$index.tar.gz" --worker="$index"
     done
   fi
@@ -673,8 +696,9 @@ tree_is_clean() { [[ -n "$dirty" || -z "$(git -C "$ROOT" status --porcelain)" ]]
 
 # A bucket far from the TPU costs time and money; "us" holds every us-... region.
 bucket_is_near() {
-  local place
-  place="$(cloud 1 60 storage buckets describe "gs://$(cut -d/ -f3 <<<"$bucket")" --format='value(location)')" || return 1
+  local place root
+  root="gs://$(cut -d/ -f3 <<<"$bucket")"
+  place="$(cloud 1 60 storage buckets describe "$root" --format='value(location)')" || return 1
   place="$(tr '[:upper:]' '[:lower:]' <<<"$place")"
   [[ "${zone%-*}" == "$place" || "${zone%%-*}" == "$place" ]]
 }
@@ -691,11 +715,12 @@ doctor() {
     answers cloud 1 60 auth list --filter=status:ACTIVE --format='value(account)'
   [[ -n "$project" ]] || check "a project is set" "--project=ID, or gcloud config set project ID" \
     answers cloud 1 60 config get-value project
-  check "the TPU API is enabled" "gcloud services enable tpu.googleapis.com" answers cloud 1 60 services list --enabled \
-    --filter=config.name=tpu.googleapis.com --format='value(config.name)' ${project_option[@]+"${project_option[@]}"}
+  check "the TPU API is enabled" "gcloud services enable tpu.googleapis.com" \
+    answers cloud 1 60 services list --enabled --filter=config.name=tpu.googleapis.com \
+    --format='value(config.name)' ${project_option[@]+"${project_option[@]}"}
   check "a zone is set" "--zone=us-east5-b" test -n "$zone"
-  [[ -z "$zone" || -z "$type" ]] || check "$type exists in $zone" "gcloud compute tpus accelerator-types list --zone=$zone" \
-    tpus 1 60 accelerator-types describe "$type"
+  [[ -z "$zone" || -z "$type" ]] || check "$type exists in $zone" \
+    "gcloud compute tpus accelerator-types list --zone=$zone" tpus 1 60 accelerator-types describe "$type"
   check "the ssh key needs no passphrase, or an agent holds it" "ssh-add ~/.ssh/google_compute_engine" ssh_key_is_usable
   if [[ -n "$bucket" ]]; then
     check "$bucket can be written" "check its name and your rights" bucket_is_writable
@@ -713,7 +738,8 @@ main() {
   case "$verb" in -h | --help) verb=help ;; esac
   (($#)) && shift
   refuse_secrets "$verb" "$@"
-  is_one_of "$verb" "$VERBS" || refuse "there is no verb ${verb%%=*}; allowed: ${VERBS// /, }, for example launch/tpu.sh status"
+  is_one_of "$verb" "$VERBS" ||
+    refuse "there is no verb ${verb%%=*}; allowed: ${VERBS// /, }, for example launch/tpu.sh status"
   parse "$@"
   # Commands are shown on the standard output where they are the result, else beside it.
   if [[ -n "$dry_run" ]]; then exec 3>&1; else exec 3>&2; fi

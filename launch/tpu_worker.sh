@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The part of launch/tpu.sh that runs on each TPU worker; it is shipped with the code and not meant to be called by hand.
+# The part of launch/tpu.sh that runs on each TPU worker; it is shipped with the code and not called by hand.
 #   tpu_worker.sh setup RUN                     the Python environment, once for each set of pinned versions
 #   tpu_worker.sh start RUN BUCKET [FLAGS]      starts training apart from this shell (BUCKET: gs://... or -)
 #   tpu_worker.sh report RUN                    one line: worker, state, exit code, last step
 #   tpu_worker.sh log RUN LINES [follow]        the end of this worker's log
 #   tpu_worker.sh stop RUN SECONDS              terminate, wait for the save, then kill
-# Everything of a run lies in ~/maro/RUN: code/, run/ (the trainer's run directory), env (secrets, mode 0600), worker.log.
+# All of a run lies in ~/maro/RUN: code/, run/ (the trainer's run directory), env (secrets, mode 0600), worker.log.
 set -euo pipefail
 umask 077
 
@@ -83,7 +83,7 @@ supervise() {
   echo "$$" >"$dir/supervisor.pid"
   # A machine that goes down terminates every process: the trainer saves, and this waits for it.
   trap : TERM
-  echo "-- $(date -u +%FT%TZ) attempt begins: $(head -n 1 "$dir/code.txt" 2>/dev/null)"
+  echo "-- $(date -u +%FT%TZ) attempt begins: $(head -n 1 "$dir/code/code.txt" 2>/dev/null)"
   if restore "$bucket"; then
     train_to_end "$@" &
     local trainer="$!"

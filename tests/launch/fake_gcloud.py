@@ -1,4 +1,4 @@
-"""A stand-in for gcloud: plays a slice, its workers and a bucket in the folder `$FAKE_CLOUD`, and writes down every call.
+"""A stand-in for gcloud: plays a slice, its workers and a bucket in the folder `$FAKE_CLOUD`, and records the calls.
 
 The folder holds what the test sets beforehand and looks at afterwards:
 
@@ -9,6 +9,7 @@ buckets/        object store
 calls.jsonl     the arguments of every call
 """
 
+import contextlib
 import json
 import os
 import re
@@ -116,7 +117,7 @@ def ssh(worker: str, command: str) -> int:
             "FAKE_CLOUD": str(CLOUD),
             "HOME": str(home),
             "MARO_WORKER_INDEX": home.name.removeprefix("worker-"),
-            "MARO_UPLOAD_SECONDS": "0.05",
+            "MARO_UPLOAD_SECONDS": "0.3",
             "MARO_LIBTPU_LOCKFILE": str(home / "lockfile"),
         }
         ran = subprocess.run(["bash", "-c", command], cwd=home, env=environment, stdin=subprocess.DEVNULL, check=False)
@@ -144,10 +145,8 @@ def kill_workers() -> None:
     """A preempted machine: its processes and its disk are gone."""
     for home in CLOUD.glob("worker-*"):
         for file in home.glob("maro/*/supervisor.pid"):
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(int(file.read_text()), signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         shutil.rmtree(home, ignore_errors=True)
 
 

@@ -1,7 +1,11 @@
 """Stands in for maro_jax.train on a fake worker: one step an attempt, then whatever `--plan` says for that step.
 
-plan: words with commas between, the first for step 1: hang (until terminated, then 75), stubborn (never ends), or an exit
-code; kill: dies of SIGKILL; idle: exit code 1 without having done a step.
+plan: words with commas between, the first for step 1; an exit code, or
+hang      until terminated, then 75
+stubborn  never ends
+kill      dies of SIGKILL
+lame      exit code 1 on worker 1, hang elsewhere
+idle      exit code 1 without having done a step
 """
 
 import hashlib
@@ -23,6 +27,8 @@ with (run / "attempts.jsonl").open("a") as file:
     digest = hashlib.sha256(token.encode()).hexdigest()
     file.write(json.dumps({"step": step, "flags": sys.argv[1:], "token_digest": digest}) + "\n")
 signal.signal(signal.SIGTERM, signal.SIG_IGN if word == "stubborn" else lambda *_: sys.exit(75))
+if word == "lame":
+    word = "1" if os.environ["MARO_WORKER_INDEX"] == "1" else "hang"
 print(f"step {step}: {word}", flush=True)
 if word == "idle":
     sys.exit(1)
