@@ -1,0 +1,214 @@
+#!/usr/bin/env bash
+# The part of launch/tpu.sh that runs on each TPU worker; it is shipped with the code and not called by hand.
+#   tpu_worker.sh setup RUN                     the Python environment, once for each set of pinned versions
+#   tpu_worker.sh start RUN BUCKET [FLAGS]      starts training apart from this shell (BUCKET: gs://... or -)
+#   tpu_worker.sh report RUN                    one line: worker, state, exit code, last step
+#   tpu_worker.sh log RUN LINES [follow]        the end of this worker's log
+#   tpu_worker.sh stop RUN SECONDS              terminate, wait for the save, then kill
+# All of a run lies in ~/maro/RUN: code/, run/ (the trainer's run directory), env (secrets, mode 0600), worker.log.
+set -euo pipefail
+umask 077
+
+readonly verb="$1" run="$2"
+shift 2
+readonly dir="$HOME/maro/$run"
+export PATH="$HOME/.local/bin:$PATH"
+
+# The only place that talks to the object store.
+store() {
+  gcloud storage "$@"
+}
+
+worker_index() {
+  local metadata=http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number
+  if [[ -n "${MARO_WORKER_INDEX:-}" ]]; then
+    echo "$MARO_WORKER_INDEX"
+  elif [[ -f "$HOME/maro/.worker" ]]; then
+    cat "$HOME/maro/.worker"
+  else
+    curl -sf -m 5 -H 'Metadata-Flavor: Google' "$metadata" | tee "$HOME/maro/.worker" || echo 0
+  fi
+}
+
+# A process id may have been given to another program since a reboot, hence the look at its command.
+supervisor_of() {
+  local pid
+  pid="$(cat "$1/supervisor.pid" 2>/dev/null)" || return 1
+  kill -0 "$pid" 2>/dev/null && grep -qa tpu_worker "/proc/$pid/cmdline" 2>/dev/null && echo "$pid"
+}
+
+venv() {
+  local versions
+  versions="$(cat "$dir/code/pyproject.toml" "$dir/code/launch/constraints.txt" | cksum)"
+  echo "$HOME/maro/venv-${versions%% *}"
+}
+
+setup() {
+  local target
+  target="$(venv)"
+  # A dropped connection may have left another setup at work.
+  exec 9>"$HOME/maro/.setup.lock"
+  flock 9
+  if [[ ! -f "$target/.ok" ]]; then
+    command -v uv >/dev/null || python3 -m pip install --quiet --user uv
+    rm -rf "$target"
+    uv venv --quiet --python 3.12 "$target"
+    uv pip install --quiet --python "$target/bin/python" --constraint "$dir/code/launch/constraints.txt" \
+      --requirement "$dir/code/pyproject.toml" --extra tpu
+    touch "$target/.ok"
+  fi
+  echo "maro-setup worker=$(worker_index) ok"
+}
+
+start() {
+  local other
+  for other in "$HOME"/maro/*/; do
+    if supervisor_of "${other%/}" >/dev/null; then
+      [[ "$(basename "$other")" == "$run" ]] && { echo "worker $(worker_index): already running"; return; }
+      echo "error: run $(basename "$other") is running on this TPU; stop it first: launch/tpu.sh stop" \
+        "--run-id=$(basename "$other")" >&2
+      return 2
+    fi
+  done
+  rm -f "$dir/exit-code" "$dir/stopped" "$dir/trainer.pid"
+  setsid nohup bash "$dir/code/launch/tpu_worker.sh" supervise "$run" "$@" >>"$dir/worker.log" 2>&1 </dev/null 9>&- &
+  echo "$!" >"$dir/supervisor.pid"
+  echo "worker $(worker_index): started"
+}
+
+# Runs in a session of its own until the trainer has ended and its results are safe.
+supervise() {
+  local bucket="$1" code=0 uploader=""
+  shift
+  echo "$$" >"$dir/supervisor.pid"
+  # A machine that goes down terminates every process: the trainer saves, and this waits for it.
+  trap : TERM
+  echo "-- $(date -u +%FT%TZ) attempt begins: $(head -n 1 "$dir/code/code.txt" 2>/dev/null)"
+  if restore "$bucket"; then
+    train_to_end "$@" &
+    local trainer="$!"
+    echo "$trainer" >"$dir/trainer.pid"
+    [[ "$bucket" == - ]] || { upload_forever "$bucket" & uploader="$!"; }
+    code=0
+    wait_for "$trainer" || code="$?"
+    [[ -z "$uploader" ]] || kill -KILL "$uploader" 2>/dev/null || true
+  else
+    code=74
+  fi
+  echo "-- $(date -u +%FT%TZ) attempt ended with exit code $code"
+  # Done is done only when the results have left this disk.
+  upload_at_end "$bucket" || { [[ "$code" != 0 ]] || code=74; }
+  echo "$code" >"$dir/exit-code.part"
+  mv "$dir/exit-code.part" "$dir/exit-code"
+}
+
+train_to_end() {
+  local line
+  trap - TERM
+  if [[ -f "$dir/env" ]]; then
+    while IFS= read -r line || [[ -n "$line" ]]; do
+      [[ -z "$line" || "$line" == \#* ]] || export "${line?}"
+    done <"$dir/env"
+  fi
+  cd "$dir/code"
+  PYTHONPATH="$dir/code" exec "$(venv)/bin/python" -P -m maro_jax.train --run_dir="$dir/run" "$@"
+}
+
+# `wait` also returns when a trapped signal comes.
+wait_for() {
+  local code
+  while :; do
+    code=0
+    wait "$1" || code="$?"
+    kill -0 "$1" 2>/dev/null || return "$code"
+  done
+}
+
+# A disk that has the run is ahead of the bucket. A failure to look must not be taken for an empty bucket: an attempt
+# that begins anew would replace what is there.
+restore() {
+  local bucket="$1" found
+  [[ "$bucket" != - && ! -d "$dir/run" ]] || return 0
+  if ! found="$(store ls "$bucket/$run/run/" 2>&1)"; then
+    [[ "$found" == *"matched no objects"* ]] && return 0
+    echo "error: $bucket/$run cannot be read: $found"
+    return 1
+  fi
+  rm -rf "$dir/run.part"
+  mkdir "$dir/run.part"
+  store rsync --recursive "$bucket/$run/run" "$dir/run.part" || return 1
+  mv "$dir/run.part" "$dir/run"
+  echo "-- restored from $bucket/$run/run"
+}
+
+upload() {
+  local bucket="$1" index
+  index="$(worker_index)"
+  store cp "$dir/worker.log" "$bucket/$run/logs/worker-$index.log" 2>&1 || return 1
+  [[ "$index" == 0 && -d "$dir/run" ]] || return 0
+  # Hidden files and checkpoints that are still being written are of no use to anybody else.
+  store rsync --recursive --delete-unmatched-destination-objects --exclude='(^|.*/)\..*|.*orbax-checkpoint-tmp.*' \
+    "$dir/run" "$bucket/$run/run" 2>&1
+}
+
+upload_forever() {
+  while sleep "${MARO_UPLOAD_SECONDS:-60}"; do upload "$1" >/dev/null || true; done
+}
+
+upload_at_end() {
+  [[ "$1" != - ]] || return 0
+  local try message
+  for try in 1 2 3; do
+    message="$(upload "$1")" && return
+    echo "-- upload failed ($try of 3): ${message##*$'\n'}"
+    sleep "$try"
+  done
+  return 1
+}
+
+report() {
+  local state=absent code="-" step=-1 stopped=no
+  [[ ! -f "$dir/stopped" ]] || stopped=yes
+  if supervisor_of "$dir" >/dev/null; then
+    state=running
+  elif [[ -f "$dir/exit-code" ]]; then
+    state=ended code="$(cat "$dir/exit-code")"
+  elif [[ -f "$dir/supervisor.pid" ]]; then
+    state=ended code=lost # with the machine, or killed with its supervisor
+  fi
+  if [[ -f "$dir/run/metrics.jsonl" ]]; then
+    step="$(sed -n 's/^{"step": \([0-9]*\).*}$/\1/p' "$dir/run/metrics.jsonl" | tail -n 1)"
+  fi
+  echo "maro-report worker=$(worker_index) state=$state code=$code step=${step:--1} stopped=$stopped"
+}
+
+log() {
+  local follow=()
+  [[ "${2:-}" != follow ]] || follow=(-F)
+  tail -n "$1" ${follow[@]+"${follow[@]}"} "$dir/worker.log" | sed -u "s/^/worker-$(worker_index) | /"
+}
+
+stop() {
+  local supervisor waited=0
+  touch "$dir/stopped"
+  if supervisor="$(supervisor_of "$dir")"; then
+    # Once and to the trainer only: a second signal would make it leave without saving.
+    kill -TERM "$(cat "$dir/trainer.pid")" 2>/dev/null || true
+    while kill -0 "$supervisor" 2>/dev/null && ((waited < $1 * 5)); do
+      sleep 0.2
+      waited=$((waited + 1))
+    done
+    if kill -0 "$supervisor" 2>/dev/null; then
+      kill -KILL -- "-$supervisor" 2>/dev/null || true
+      echo 137 >"$dir/exit-code"
+      echo "worker $(worker_index): did not end within $1 s and was killed"
+    fi
+  fi
+  rm -f "${MARO_LIBTPU_LOCKFILE:-/tmp/libtpu_lockfile}"
+  echo "worker $(worker_index): stopped"
+}
+
+case "$verb" in
+  setup | start | supervise | report | log | stop) "$verb" "$@" ;;
+  *) echo "error: unknown verb $verb" >&2 && exit 2 ;;
+esac
