@@ -18,7 +18,7 @@ from maro_jax.run.fields import ConfigError
 from tests.entry_points import metrics, small_config, train_quietly
 from tests.games.test_testing import SMALL
 
-pytestmark = pytest.mark.usefixtures("kept_programs", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 FAST = ("bargaining-v0", "kuhn-v0")  # the other games train in the slow tier
 
