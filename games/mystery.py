@@ -259,8 +259,9 @@ class Mystery:
             f"object ({objects}) and was driven by one motive ({motives}); whoever was in the room of the murder did "
             "it. Each saw who was in the same room, and knows the object or the motive of one other; the culprit knows "
             "a room in which nobody was. Somewhere there is a clue to the culprit's object and one to the motive; "
-            f"other clues tell who was in the room where they are found. {when} asks a player or searches a room{times}"
-            f". A search draws a clue, which {clue}. {opinion}Anyone may lie. At last all vote: {verdict}, {tied}. The "
+            "other clues tell who was in the room where they are found. "
+            f"{when} asks a player or searches a room{times}. A search draws a clue, which {clue}. {opinion}"
+            f"Anyone may lie. At last all vote: {verdict}, {tied}. The "
             "innocents win if the culprit is convicted, else the culprit wins. "
         )
 
