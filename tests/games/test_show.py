@@ -59,7 +59,7 @@ def test_random_players_play_too_and_one_of_them_is_watched(capsys: pytest.Captu
     title, gap, who, *lines = capsys.readouterr().out.splitlines()
     assert title == "werewolf-v0, seed 0, random players, num_seats=5, max_days=1, night_order=seer,wolf,doctor"
     assert gap == ""
-    assert who.startswith("Player 2 is a ")
+    assert who.startswith("Player 2 has the role ")
     assert {"Night 1", "Day 1"} <= set(lines)
     assert all("[only" not in line or line.endswith("[only Player 2]") for line in lines)
 
