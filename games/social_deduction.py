@@ -34,6 +34,8 @@ EVENT_KINDS = (
 )
 KIND = {kind.name: index for index, kind in enumerate(EVENT_KINDS)}
 
+Entry = tuple[jax.Array, jax.Array | np.uint16, jax.Array | bool]  # row, audience, whether it happened
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +151,7 @@ class SocialDeduction:
         roles = jax.random.permutation(role_key, jnp.asarray(deck))
         alive = jnp.ones((n,), bool)
         impostor = roles == IMPOSTOR
-        entries = [(event(KIND["seat"], seat), np.uint16(1 << seat), True) for seat in range(n)]
+        entries: list[Entry] = [(event(KIND["seat"], seat), np.uint16(1 << seat), True) for seat in range(n)]
         entries += [
             (event(KIND["fellow"], seat, other), np.uint16(1 << seat), impostor[seat] & impostor[other])
             for seat, other in itertools.permutations(range(n) if self.num_impostors > 1 else (), 2)
@@ -251,9 +253,6 @@ class SocialDeduction:
             (event(KIND["utterance"], state.actor, value=state.step), others, speaks),
             (event(kind, state.actor, target), others, jnp.bool_(True)),
         ]
-
-
-Entry = tuple[jax.Array, "jax.Array | np.uint16", "jax.Array | bool"]  # row, audience, whether it happened
 
 
 def action_labels(num_seats: int) -> tuple[str, ...]:
