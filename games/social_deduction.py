@@ -34,6 +34,8 @@ EVENT_KINDS = (
 )
 KIND = {kind.name: index for index, kind in enumerate(EVENT_KINDS)}
 
+Entry = tuple[jax.Array, jax.Array | np.uint16, jax.Array | bool]  # row, audience, whether it happened
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -251,9 +253,6 @@ class SocialDeduction:
             (event(KIND["utterance"], state.actor, value=state.step), others, speaks),
             (event(kind, state.actor, target), others, jnp.bool_(True)),
         ]
-
-
-Entry = tuple[jax.Array, "jax.Array | np.uint16", "jax.Array | bool"]  # row, audience, whether it happened
 
 
 def action_labels(num_seats: int) -> tuple[str, ...]:

@@ -343,7 +343,7 @@ def innocents_win(player: Callable[..., jax.Array], count: int) -> float:
 def test_the_heuristic_player_beats_random_play_on_both_sides():
     random = innocents_win(random_legal, 400)
     assert innocents_win(by_role(heuristic, random_legal), 400) > random + 0.3
-    assert innocents_win(by_role(random_legal, heuristic), 400) < random - 0.05
+    assert innocents_win(by_role(random_legal, heuristic), 400) < random - 0.02  # one vote of six
 
 
 # ---------------------------------------------------------------------- parameters
