@@ -40,7 +40,8 @@ set_up() {
     "$python" -m venv --clear "$ROOT/.venv"
   fi
   echo "Installing maro-jax${extra:+ with the $extra extra} (once; a few minutes on a fresh machine)"
-  "$PYTHON_VENV" -m pip install --quiet --disable-pip-version-check \
+  # --no-compile: Python compiles what it imports, a fraction of what is installed.
+  "$PYTHON_VENV" -m pip install --quiet --disable-pip-version-check --no-compile \
     --constraint "$ROOT/launch/constraints.txt" --editable "$ROOT${extra:+[$extra]}"
   _checksum "$extra" >"$stamp"
 }

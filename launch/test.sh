@@ -16,4 +16,5 @@ echo "== types"
 echo "== import contracts"
 "$bin/lint-imports"
 echo "== tests"
-exec "$PYTHON_VENV" -m pytest "$@"
+# As many processes as cores, at most four (each takes about 3 GiB); see tests/conftest.py for what stays together.
+exec "$PYTHON_VENV" -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup --no-loadscope-reorder "$@"

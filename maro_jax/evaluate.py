@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from maro_jax.run import exit_codes
 from maro_jax.run.config import SCRIPTED, EvaluateConfig, TrainConfig
 from maro_jax.run.console import Console, table
-from maro_jax.run.devices import arrange_cpu_devices, check_cpu_devices
+from maro_jax.run.devices import arrange_cpu_devices, check_cpu_devices, keep_freed_memory
 from maro_jax.run.directory import recorded_config, write_json
 from maro_jax.run.fields import ConfigError
 from maro_jax.run.flags import run_cli
@@ -34,6 +34,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
       ConfigError: if a player cannot be used, in one sentence.
     """
     config.validate()
+    keep_freed_memory()
     arrange_cpu_devices(config.num_cpu_devices())
     check_cpu_devices(config.cpu_devices)
     from maro_jax.league.match import play_match

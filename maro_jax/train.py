@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from maro_jax.run import exit_codes
 from maro_jax.run.config import TrainConfig
 from maro_jax.run.console import Console, table
-from maro_jax.run.devices import arrange_cpu_devices, check_cpu_devices
+from maro_jax.run.devices import arrange_cpu_devices, check_cpu_devices, keep_freed_memory
 from maro_jax.run.directory import RunDirectory, recorded_config
 from maro_jax.run.fields import ConfigError
 from maro_jax.run.flags import run_cli
@@ -63,6 +63,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
 
 def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict[str, Any]:
     """The job: warm start and self-play iterations, then the final matches."""
+    keep_freed_memory()
     arrange_cpu_devices(config.num_cpu_devices())
     check_cpu_devices(config.cpu_devices)
     import jax

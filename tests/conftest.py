@@ -1,5 +1,6 @@
 """The test session: eight virtual CPU devices, no network, and a slow tier behind `--all`."""
 
+import gc
 import os
 
 # Before anything imports jax, which reads these once.
@@ -22,18 +23,37 @@ import pytest  # noqa: E402
 if TYPE_CHECKING:
     from tests.entry_points import FinishedRun
 
+MOST_MAPPINGS = 20_000
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="also run the tests marked slow")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # A file stays in one process, and all that read the finished run, which start first, in the same one.
+    readers = {item.path for item in items if "finished_run" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in readers)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("runs" if item.path in readers else str(item.path)))
     if config.getoption("--all"):
         return
     slow = [item for item in items if item.get_closest_marker("slow")]
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten_programs() -> Iterator[None]:
+    """Lets go of compiled programs before they take up all memory mappings (65,530 a process), where XLA aborts."""
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

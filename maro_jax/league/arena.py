@@ -126,8 +126,11 @@ class Arena:
                 "not suffice"
             )
         total = plan.episode.shape[0]
+        heat = list(temperature or [1.0] * len(params))
+        if len(params) == 1:  # one program serves both numbers: to compile takes longer than many matches
+            params, heat = [*params, *params], [*heat, *heat]
         stacked = self._stack(*params) if params else ()
-        heat = jax.device_put(jnp.asarray(temperature or [1.0] * len(params), jnp.float32), self._shared)
+        heat = jax.device_put(jnp.asarray(heat, jnp.float32), self._shared)
         key = jax.device_put(jax.random.fold_in(self.root, purpose), self._shared)
         parts = []
         for first in range(0, total, self.episodes):

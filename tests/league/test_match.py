@@ -229,7 +229,9 @@ def test_programs_are_compiled_once():
         for seed in range(3):
             plan = training_plan("mirror" if seed else "warm_start", 100 * seed, BATCH + seed, 2)
             heat = [0.5 + seed, 1.0]
-            place.play([params(seed), params(1)], plan, 7, temperature=heat)
+            two = place.play([params(seed), params(1)], plan, 7, temperature=heat)
+        one = place.play([params(2)], plan, 7, temperature=heat[:1])
+        np.testing.assert_array_equal(one.tokens, two.tokens)
         assert place.tally.compile_seconds == seconds
         assert compiled == []
         jax.jit(lambda x: x * 3 + 1).lower(1.5).compile()
