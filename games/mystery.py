@@ -38,7 +38,7 @@ EVENT_KINDS = (
     EventKind("drive_of", "{line:target} is driven by{answer:value}"),
     EventKind("empty", "\nNobody was in{answer:value}"),
     EventKind("scene", "\nThe victim was killed in{answer:value}"),
-    EventKind("round", "{round:value}"),
+    EventKind("round", "\nRound{number:value}"),
     EventKind("search", "{line:actor} searches{answer:value}"),
     EventKind("trace", "\nClue:{seat:target} was in{answer:value}"),
     EventKind("weapon", "\nClue: the murderer carried{answer:value}"),
@@ -601,7 +601,7 @@ def words(num_seats: int) -> tuple[tuple[str, tuple[str, ...]], ...]:
         ("voter", tuple(f"\n{name} votes" for name in names)),
         ("question", questions(num_seats)),
         ("answer", answers()),
-        ("round", tuple(f"\nRound {number}" for number in range(1, MOST_ROUNDS + 1))),
+        ("number", tuple(f" {number}" for number in range(1, MOST_ROUNDS + 1))),
         ("winner", ("\nThe culprit wins", "\nThe innocents win")),
     )
 

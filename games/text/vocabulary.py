@@ -261,7 +261,6 @@ PHRASES: tuple[str, ...] = (
     " is driven by",
     "\nNobody was in",
     "\nThe victim was killed in",
-    *(f"\nRound {number}" for number in range(1, 7)),
     "\nAsk a player or search a room",
     "\nChoose your question",
     "\nAnswer",
