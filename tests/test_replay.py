@@ -150,5 +150,5 @@ def test_credit_is_shown_for_what_was_learnt_from(finished_run):
             assert item["return"] == record["seats"][item["seat"]]["outcome"] and item["weight"] > 0
             holders.add(item["holder"])
         holders |= {item["holder"] for item in shown}
-        assert credit is None or not {"heuristic", "random"} & {item["holder"] for item in shown}
+        assert credit is None or "random" not in {item["holder"] for item in shown}
     assert holders == {"learner", "opponent", "heuristic", "random"}
