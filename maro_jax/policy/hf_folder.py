@@ -135,8 +135,8 @@ def _read_params(folder: Path, policy: Policy, param_dtype: str, mesh: Mesh | No
                 block = stored[name][cut]
                 return np.ascontiguousarray(block.T if transposed else block, jnp.dtype(param_dtype))
 
-            def of_device(index: tuple[slice, ...]) -> np.ndarray:
-                return part(*(each.indices(size)[:2] for each, size in zip(index, leaf.shape, strict=True)))
+            def of_device(index: tuple[slice, ...] | None) -> np.ndarray:
+                return part(*(each.indices(size)[:2] for each, size in zip(index or (), leaf.shape, strict=True)))
 
             return jax.make_array_from_callback(leaf.shape, sharding, of_device)
 

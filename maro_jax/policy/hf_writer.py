@@ -93,7 +93,7 @@ def _write_weights(folder: Path, params: Params, dtype: str, max_shard_bytes: in
     shards = list(_shards(params, dtype, max_shard_bytes))
     files = [f"model-{number + 1:05d}-of-{len(shards):05d}.safetensors" for number in range(len(shards))]
     files = files if len(shards) > 1 else [WEIGHTS]
-    total, places = 0, {}
+    total, places = 0, dict[str, str]()
     for file, shard in zip(files, shards, strict=True):
         tensors = {}
         for (name, transposed), leaf in shard:

@@ -130,7 +130,8 @@ def check_new_folder(name: str, value: str) -> None:
     path = Path(value).expanduser().resolve()
     if path.exists():
         raise ConfigError(
-            f"--{name}={value} exists already and is never overwritten; name a new folder, for example --{name}={value}-2"
+            f"--{name}={value} exists already and is never overwritten; name a new folder, for example "
+            f"--{name}={value.rstrip('/')}-2"
         )
     if not path.parent.is_dir():
         raise ConfigError(f"--{name}={value} lies in a folder that does not exist; make it, or name another folder")

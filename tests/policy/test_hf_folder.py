@@ -17,7 +17,7 @@ from maro_jax.policy.decoder import Params, Policy
 from maro_jax.policy.hf_folder import load_model, save_model
 from maro_jax.policy.models import load_policy
 from maro_jax.policy.sharding import make_mesh, parameter_shardings
-from tests.policy.hf_fixture import make_qwen2_folder, rewrite_config
+from tests.policy.hf_fixture import make_model_folder, rewrite_config
 
 
 def our_logits(policy: Policy, params: Params, tokens: np.ndarray, first: int = 0) -> np.ndarray:
@@ -46,7 +46,7 @@ def random_tokens(seed: int, shape: tuple[int, int], vocab_size: int) -> np.ndar
     [(True, 2, 2, False), (False, 3, 1, True), (True, 2, 4, True)],
 )
 def test_logits_equal_transformers(tmp_path, tied, num_layers, num_kv_heads, old_rope_layout):
-    model = make_qwen2_folder(
+    model = make_model_folder(
         tmp_path,
         tied=tied,
         num_layers=num_layers,
@@ -61,7 +61,7 @@ def test_logits_equal_transformers(tmp_path, tied, num_layers, num_kv_heads, old
 
 
 def test_logits_equal_transformers_beyond_position_4096(tmp_path):
-    model = make_qwen2_folder(tmp_path, tied=False)
+    model = make_model_folder(tmp_path, tied=False)
     policy, params, _ = load_model(tmp_path, precision="highest")
     tokens = random_tokens(1, (1, 4200), policy.config.vocab_size)
     ours = our_logits(policy, params, tokens, first=4096)
@@ -71,7 +71,7 @@ def test_logits_equal_transformers_beyond_position_4096(tmp_path):
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_saved_model_reloads_exactly_here_and_in_transformers(tmp_path, tied):
-    make_qwen2_folder(tmp_path / "a", tied=tied)
+    make_model_folder(tmp_path / "a", tied=tied)
     policy, params, tokenizer = load_model(tmp_path / "a", precision="highest")
     save_model(tmp_path / "b", policy, params, tokenizer)
 
@@ -108,7 +108,7 @@ def test_tiny_model_saves_as_a_folder_that_transformers_reads(tmp_path):
 
 
 def test_bfloat16_weights_and_shards(tmp_path):
-    model = make_qwen2_folder(tmp_path, dtype=torch.bfloat16, num_layers=3, max_shard_size="20KB", tied=False)
+    model = make_model_folder(tmp_path, dtype=torch.bfloat16, num_layers=3, max_shard_size="20KB", tied=False)
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
     _, params, _ = load_model(tmp_path, param_dtype="bfloat16")
     kernel = params["layers"]["2"]["down"]["kernel"]
@@ -126,7 +126,7 @@ def test_bfloat16_weights_and_shards(tmp_path):
 
 
 def test_parameters_load_onto_a_mesh(tmp_path):
-    make_qwen2_folder(tmp_path, vocab_padding=0)
+    make_model_folder(tmp_path, vocab_padding=0)
     policy, params, _ = load_model(tmp_path)
     shardings = parameter_shardings(policy, make_mesh(2, 4, 1))
     _, sharded, _ = load_model(tmp_path, shardings=shardings)
@@ -211,7 +211,7 @@ REFUSALS = {
 @pytest.mark.parametrize("case", REFUSALS)
 def test_refuses_what_it_cannot_use_in_one_sentence(tmp_path, case):
     folder = tmp_path / "model"
-    make_qwen2_folder(folder)
+    make_model_folder(folder)
     load_model(folder)
     spoil, named = REFUSALS[case]
     spoil(folder)
@@ -238,7 +238,7 @@ def test_does_not_save_over_anything(tmp_path):
 
 
 def test_refuses_to_save_a_model_smaller_than_its_tokenizer(tmp_path):
-    make_qwen2_folder(tmp_path / "a")
+    make_model_folder(tmp_path / "a")
     _, _, large = load_model(tmp_path / "a")
     policy = Policy(tiny_config(large.vocab_size - 1))
     with pytest.raises(ModelError, match="vocab_size"):

@@ -21,7 +21,7 @@ from maro_jax.selfplay.episodes import Episodes, RolloutPlan
 from maro_jax.selfplay.rollout import build_rollout
 from maro_jax.selfplay.table import RolloutSizes, Table
 from tests.games.recording import QUICKLY
-from tests.policy.hf_fixture import make_qwen2_folder
+from tests.policy.hf_fixture import make_model_folder
 
 # What is played: parameters of Werewolf, and the model.
 GAMES: dict[str, dict[str, Any]] = {
@@ -69,7 +69,7 @@ def world(name: str) -> World:
     game, torch_model = make("werewolf-v0", **GAMES[name]), None
     if name == "folder":
         with tempfile.TemporaryDirectory() as folder:
-            torch_model = make_qwen2_folder(Path(folder))
+            torch_model = make_model_folder(Path(folder))
             policy, loaded, tokenizer = load_policy(folder, precision="highest")
         params = (loaded, loaded)
     else:
