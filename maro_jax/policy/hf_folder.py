@@ -194,8 +194,9 @@ def _refuse_another_head(folder: Path, stored: dict[str, Any]) -> None:
     """Drops the head of a model whose head is its embedding; raises `ModelError` if the file holds another one."""
     head, embedding = stored.pop(HEAD), stored.get(EMBEDDING)
     rows = head.get_shape()[0]
+    parts = [slice(first, min(first + 4096, rows)) for first in range(0, rows, 4096)]  # it refuses a slice beyond the end
     if embedding is None or embedding.get_shape() != head.get_shape() or not all(
-        np.array_equal(head[row : row + 4096], embedding[row : row + 4096]) for row in range(0, rows, 4096)
+        np.array_equal(head[part], embedding[part]) for part in parts
     ):  # fmt: skip
         raise ModelError(
             f"the tensor {HEAD} in {folder} is not {EMBEDDING}, though config.json says that they are one "

@@ -62,12 +62,14 @@ def save_model(
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
+        ends = {"eos_token_id": tokenizer.end_id, "pad_token_id": tokenizer.pad_id}
         if began_as is None:
-            ends = {"eos_token_id": tokenizer.end_id, "pad_token_id": tokenizer.pad_id}
             _write_json(part / "config.json", policy.config.to_hf() | ends | {"dtype": dtype})
             tokenizer.save(part)
         else:
             _take_over(Path(began_as), part, dtype)
+        if not (part / "generation_config.json").exists():
+            _write_json(part / "generation_config.json", ends)
         _write_weights(part, params, dtype, max_shard_bytes)
         part.chmod(0o755)
         part.rename(folder)

@@ -12,7 +12,7 @@ from games.text import vocabulary
 from maro_jax.policy.tokenizer import TextTokenizer, tiny_tokenizer
 from tests.policy.hf_fixture import make_tokenizer
 
-FAMILIES = ("tiny", "chatml", "chatml_merged", "qwen3", "llama3_merged")
+FAMILIES = ("tiny", "chatml_merged", "qwen3", "llama3_merged")
 
 # (what opens a turn, what closes it, what opens each section, what ends one, what lies between two) by family.
 Frame = tuple[str, str, dict[str, str], str, str]
