@@ -1,6 +1,7 @@
 """What a decoder looks like, read from and written to Hugging Face's `config.json`."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,7 +58,7 @@ class Llama3Scaling:
 
     def __post_init__(self) -> None:
         """Raises `ModelError` for numbers that scale nothing."""
-        if not (self.factor >= 1 and 0 < self.low_freq_factor < self.high_freq_factor):
+        if not (1 <= self.factor < math.inf and 0 < self.low_freq_factor < self.high_freq_factor):
             raise ModelError(
                 f"llama3 rotary scaling needs factor >= 1 and 0 < low_freq_factor < high_freq_factor, not "
                 f"{self.factor}, {self.low_freq_factor} and {self.high_freq_factor}."
@@ -113,6 +114,9 @@ class DecoderConfig:
         for field in dataclasses.fields(self):
             if field.type is int and getattr(self, field.name) < 1:
                 raise ModelError(f"{field.name} must be a positive integer, not {getattr(self, field.name)}.")
+        for name in ("rope_theta", "rms_norm_eps"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ModelError(f"{name} must be a positive number, not {getattr(self, name)}.")
         if self.num_heads % self.num_kv_heads:
             raise ModelError(
                 f"num_heads must be a multiple of num_kv_heads, but {self.num_heads} is not one of {self.num_kv_heads}."
@@ -338,6 +342,6 @@ def _integer(config: Mapping[str, Any], name: str, default: int | None = None) -
 def _number(config: Mapping[str, Any], name: str, default: float | None = None) -> float:
     """Returns a number of the configuration as a float."""
     value = config.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ModelError(f"the configuration needs {name} as a number, not {value!r}.")
     return float(value)

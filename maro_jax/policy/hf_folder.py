@@ -21,7 +21,7 @@ from maro_jax.policy.config import DecoderConfig, ModelError
 from maro_jax.policy.decoder import Params, Policy
 from maro_jax.policy.hf_names import EMBEDDING, HEAD, INDEX, WEIGHTS, expected_tensors, tensor_name
 from maro_jax.policy.sharding import parameter_shardings
-from maro_jax.policy.tokenizer import TextTokenizer, load_tokenizer
+from maro_jax.policy.tokenizer import TextTokenizer, first_line, load_tokenizer
 
 _READABLE = ("F32", "BF16", "F16")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
@@ -52,14 +52,14 @@ def load_model(
         ModelError: something in the folder is missing, superfluous or not supported, or the mesh does not divide it.
     """
     policy, tokenizer = open_model(folder, dtype=dtype, precision=precision)
-    return policy, _read_params(Path(folder), policy, param_dtype, mesh), tokenizer
+    return policy, _read_params(Path(folder).expanduser(), policy, param_dtype, mesh), tokenizer
 
 
 def open_model(
     folder: str | Path, *, dtype: str = "float32", precision: str = "default"
 ) -> tuple[Policy, TextTokenizer]:
     """Reads a model but for its weights; arguments and errors as those of `load_model`."""
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a folder; a model is 'tiny' or a Hugging Face folder.")
     _refuse_links_out(folder)
@@ -89,6 +89,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{folder} lacks config.json, which describes the model.") from None
     except ValueError as error:
         raise ModelError(f"{path} is not valid JSON: {error}.") from None
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}).") from None
     if not isinstance(contents, dict):
         raise ModelError(f"{path}: the file must hold a JSON object.")
     return contents
@@ -133,6 +135,8 @@ def _read_params(folder: Path, policy: Policy, param_dtype: str, mesh: Mesh | No
             def part(*bounds: tuple[int, int]) -> np.ndarray:
                 cut = tuple(slice(*pair) for pair in (bounds[::-1] if transposed else bounds))
                 block = stored[name][cut]
+                if not np.isfinite(block.sum(dtype=np.float32)):  # of all sums those with a NaN or infinity are not
+                    raise ModelError(f"the tensor {name} in {folder} holds values that are not finite.")
                 return np.ascontiguousarray(block.T if transposed else block, jnp.dtype(param_dtype))
 
             def of_device(index: tuple[slice, ...] | None) -> np.ndarray:
@@ -159,7 +163,7 @@ def _open_weights(folder: Path, expected: Mapping[str, tuple[int, ...]], stack: 
         try:
             opened = stack.enter_context(safe_open(path, framework="numpy"))
         except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path} is not a readable safetensors file: {error}.") from error
+            raise ModelError(f"{path} is not a readable safetensors file: {first_line(error)}.") from error
         names = set(opened.keys())
         if listed is not None and names != listed:
             raise ModelError(
@@ -194,7 +198,7 @@ def _refuse_another_head(folder: Path, stored: dict[str, Any]) -> None:
     """Drops the head of a model whose head is its embedding; raises `ModelError` if the file holds another one."""
     head, embedding = stored.pop(HEAD), stored.get(EMBEDDING)
     rows = head.get_shape()[0]
-    parts = [slice(first, min(first + 4096, rows)) for first in range(0, rows, 4096)]  # it refuses a slice beyond the end
+    parts = [slice(first, min(first + 4096, rows)) for first in range(0, rows, 4096)]  # none may reach beyond the end
     if embedding is None or embedding.get_shape() != head.get_shape() or not all(
         np.array_equal(head[part], embedding[part]) for part in parts
     ):  # fmt: skip
@@ -225,7 +229,7 @@ def _indexed_files(index: Path) -> dict[Path, set[str] | None]:
     try:
         weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         files = sorted(map(str, set(weight_map.values())))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OSError):
         raise ModelError(f"{index} must hold a weight_map from tensor to file name.") from None
     for file in files:
         if file != Path(file).name or not (index.parent / file).is_file():

@@ -33,9 +33,7 @@ def load_policy(
     return policy, None, tokenizer
 
 
-def open_policy(
-    model: str, *, dtype: str = "float32", precision: str = "default"
-) -> tuple[Policy, TextTokenizer]:
+def open_policy(model: str, *, dtype: str = "float32", precision: str = "default") -> tuple[Policy, TextTokenizer]:
     """Returns a model by name without any parameters; arguments and errors as those of `load_policy`."""
     if model != "tiny":
         return open_model(model, dtype=dtype, precision=precision)

@@ -227,8 +227,14 @@ def load_tokenizer(folder: str | Path) -> TextTokenizer:
     try:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # The library raises bare `Exception` for malformed files.
-        raise ModelError(f"{path} is not a readable fast tokenizer: {error}") from error
+        raise ModelError(f"{path} is not a readable fast tokenizer: {first_line(error)}.") from error
     return TextTokenizer(tokenizer)
+
+
+def first_line(error: Exception) -> str:
+    """What a library says of a file that it cannot read, as a part of our own sentence."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200].rstrip(" .:")
 
 
 def tiny_tokenizer() -> TextTokenizer:

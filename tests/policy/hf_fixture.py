@@ -20,6 +20,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+torch.set_num_threads(1)  # models this small only wait for the other threads
+
 _CHATML_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -65,14 +67,15 @@ class _Words:
     begin: str = ""
 
 
-_CHATML = _Words(
-    ("<|im_start|>", "<|im_end|>", "<|endoftext|>"), "", "<|im_end|>", "<|endoftext|>", _CHATML_TEMPLATE
-)
+_CHATML = _Words(("<|im_start|>", "<|im_end|>", "<|endoftext|>"), "", "<|im_end|>", "<|endoftext|>", _CHATML_TEMPLATE)
 _TOKENIZERS = {
     "chatml": _CHATML,
     "qwen3": dataclasses.replace(_CHATML, control=(*_CHATML.control, "<tool_call>", "<think>", "</think>")),
     "llama3": _Words(
-        ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>"),
+        (
+            *("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>"),
+            *("<|eom_id|>", "<|eot_id|>"),
+        ),
         "{1,3}", "<|eot_id|>", "<|end_of_text|>", _LLAMA3_TEMPLATE, "<|begin_of_text|>",
     ),
 }  # fmt: skip
@@ -108,9 +111,7 @@ FAMILIES = {
     "qwen3": Family(
         Qwen3Config, Qwen3ForCausalLM, "qwen3", {"rope_type": "default", "rope_theta": 5e6}, {"head_dim": 16}
     ),
-    "llama": Family(
-        LlamaConfig, LlamaForCausalLM, "llama3", _LLAMA3_SCALING, {"max_position_embeddings": 16384}
-    ),
+    "llama": Family(LlamaConfig, LlamaForCausalLM, "llama3", _LLAMA3_SCALING, {"max_position_embeddings": 16384}),
 }
 
 

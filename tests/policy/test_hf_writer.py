@@ -45,9 +45,8 @@ def their_continuation(model: PreTrainedModel, tokens: np.ndarray, length: int) 
     model.generation_config.eos_token_id = None
     inputs = torch.as_tensor(tokens)
     with torch.no_grad():
-        ids = model.generate(
-            inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=length, min_new_tokens=length, do_sample=False
-        )
+        ids = model.generate(inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=length, do_sample=False)
+    assert ids.shape[1] == tokens.shape[1] + length
     return ids.numpy()
 
 
