@@ -405,7 +405,7 @@ class ReplayConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ExportConfig:
-    """A run's newest weights as an ordinary Hugging Face folder, for transformers, vLLM or another run.
+    """A run's newest weights as an ordinary Hugging Face folder, for transformers or another run.
 
     Beside the weights it holds the config, tokenizer, chat template and generation settings of the model that the run
     began with. The embedded tiny model has no such folder: it is written as a Llama with its closed vocabulary, which
