@@ -12,7 +12,7 @@ from maro_jax.league import match
 from maro_jax.run.config import EvaluateConfig
 from maro_jax.run.flags import run_cli
 from tests.entry_points import ITERATIONS, checkpoint, contents
-from tests.policy.hf_fixture import make_qwen2_folder
+from tests.policy.hf_fixture import make_model_folder
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
 
@@ -118,8 +118,8 @@ def test_who_plays_with_which_weights_and_temperatures(finished_run, match_argum
 def test_models_that_do_not_fit_each_other_are_refused(finished_run, tmp_path, capsys):
     folder = finished_run.folder
     model, other = tmp_path / "model", tmp_path / "other"
-    make_qwen2_folder(model)
-    make_qwen2_folder(other, hidden_size=16)
+    make_model_folder(model)
+    make_model_folder(other, hidden_size=16)
     capsys.readouterr()
     games = "werewolf-v0:num_seats=5,max_days=1"
     for policy, opponent in ((folder, model), (model, "tiny"), (model, other)):

@@ -32,7 +32,7 @@ from tests.entry_points import (
     train_quietly,
     train_until,
 )
-from tests.policy.hf_fixture import make_qwen2_folder
+from tests.policy.hf_fixture import make_model_folder
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
 
@@ -283,7 +283,7 @@ def test_a_warm_start_that_is_not_finished_is_refused(tmp_path, capsys):
 
 
 def test_an_iteration_of_an_ordinary_model_folder(tmp_path, quick_compilation):
-    make_qwen2_folder(tmp_path / "model", num_layers=1)
+    make_model_folder(tmp_path / "model", "qwen3", num_layers=1)
     folder = tmp_path / "run"
     train_until(small_config(folder, model=str(tmp_path / "model"), games=LABELS, warm_start_games=0), 0)
     _assert_learnt_from(folder, 1, LABELS)
@@ -293,7 +293,7 @@ def test_an_iteration_of_an_ordinary_model_folder(tmp_path, quick_compilation):
 @pytest.mark.parametrize("games", [LABELS, FREE_TEXT])
 def test_an_ordinary_model_folder_is_trained_to_the_end(tmp_path, games, quick_compilation):
     model, folder = tmp_path / "model", tmp_path / "run"
-    make_qwen2_folder(model)
+    make_model_folder(model, "llama")
     before = contents(model)
     config = small_config(folder, model=str(model), games=games, iterations=1, warm_start_games=16, eval_every=1)
     summary, lines = train_quietly(config)

@@ -70,6 +70,29 @@ def _text(words: str) -> tuple[str, str]:
 
 
 _ASSISTANT = (_control("<|im_start|>"), _text("assistant\n"))
+# How a reply of Qwen3 begins with thinking off. What the game calls a thought is a section of its own instead.
+_EMPTY_THOUGHT = (_control("<think>"), _text("\n\n"), _control("</think>"), _text("\n\n"))
+
+
+def _chatml(assistant: Span) -> Framing:
+    return Framing(
+        system_open=(_control("<|im_start|>"), _text("system\n")),
+        system_close=(_control("<|im_end|>"),),
+        turn_open=(_text("\n"), _control("<|im_start|>"), _text("user")),
+        turn_close=(_control("<|im_end|>"), _text("\n")),
+        thought_open=(*assistant, _text("Thought:")),
+        speech_open=(*assistant, _text("Speech:")),
+        action_open=(*assistant, _text("Action:")),
+        section_close="<|im_end|>",
+        section_gap=(_text("\n"),),
+    )
+
+
+def _llama3_header(name: str) -> Span:
+    return (_control("<|start_header_id|>"), _text(name), _control("<|end_header_id|>"))
+
+
+_LLAMA3_ASSISTANT = (*_llama3_header("assistant"), _text("\n\n"))
 
 FRAMINGS: dict[str, Framing] = {
     "tiny": Framing(
@@ -83,16 +106,19 @@ FRAMINGS: dict[str, Framing] = {
         section_close="<|end|>",
         section_gap=(),
     ),
-    "chatml": Framing(
-        system_open=(_control("<|im_start|>"), _text("system\n")),
-        system_close=(_control("<|im_end|>"),),
-        turn_open=(_text("\n"), _control("<|im_start|>"), _text("user")),
-        turn_close=(_control("<|im_end|>"), _text("\n")),
-        thought_open=(*_ASSISTANT, _text("Thought:")),
-        speech_open=(*_ASSISTANT, _text("Speech:")),
-        action_open=(*_ASSISTANT, _text("Action:")),
-        section_close="<|im_end|>",
-        section_gap=(_text("\n"),),
+    "chatml": _chatml(_ASSISTANT),
+    "qwen3": _chatml((*_ASSISTANT, *_EMPTY_THOUGHT)),
+    "llama3": Framing(
+        system_open=(_control("<|begin_of_text|>"), *_llama3_header("system"), _text("\n\n")),
+        system_close=(_control("<|eot_id|>"),),
+        # Events begin with a newline, and its tokenizer would make one token of three: so a word stands in between.
+        turn_open=(*_llama3_header("user"), _text("\n\nNews")),
+        turn_close=(_control("<|eot_id|>"),),
+        thought_open=(*_LLAMA3_ASSISTANT, _text("Thought:")),
+        speech_open=(*_LLAMA3_ASSISTANT, _text("Speech:")),
+        action_open=(*_LLAMA3_ASSISTANT, _text("Action:")),
+        section_close="<|eot_id|>",
+        section_gap=(),
     ),
 }
 

@@ -81,8 +81,8 @@ def open_session(
     labels = [name if names.count(name) == 1 else text for name, text in zip(names, split_games(games), strict=True)]
     arenas = []
     try:
-        policy, params, tokenizer = load_policy(model, dtype=dtype, precision=precision)
         mesh: Mesh = make_mesh(*mesh_shape)
+        policy, params, tokenizer = load_policy(model, dtype=dtype, precision=precision, mesh=mesh)
         for (name, parameters), label in zip(chosen, labels, strict=True):
             table = Table.lay(make(name, **_as_text(parameters)), policy, tokenizer)
             room = table.stream_capacity(capacity, overflow)

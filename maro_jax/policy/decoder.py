@@ -82,7 +82,9 @@ class Block(nnx.Module):
         self.query = biased(size, query_size)
         self.key = biased(size, kv_size)
         self.value = biased(size, kv_size)
-        self.output = Linear(query_size, size, scale=into_stream, rngs=rngs)
+        self.query_norm = RMSNorm(config.head_dim, config.rms_norm_eps) if config.qk_norm else None
+        self.key_norm = RMSNorm(config.head_dim, config.rms_norm_eps) if config.qk_norm else None
+        self.output = Linear(query_size, size, use_bias=config.output_bias, scale=into_stream, rngs=rngs)
         self.mlp_norm = RMSNorm(size, config.rms_norm_eps)
         self.gate = Linear(size, width, rngs=rngs)
         self.up = Linear(size, width, rngs=rngs)
@@ -100,12 +102,14 @@ class Block(nnx.Module):
         `rotation` is cos and sin, `[B, T, 1, D/2]` each.
         """
         normed = self.attention_norm(x)
-        k = rotate(self._heads(self.key(normed), rotation), rotation)
+        k = self._heads(self.key(normed), rotation)
+        k = rotate(k if self.key_norm is None else self.key_norm(k), rotation)
         v = self._heads(self.value(normed), rotation)
         if places is not None:
             x, normed = (_take_tokens(a, places) for a in (x, normed))
             rotation = jax.tree.map(lambda a: jnp.take_along_axis(a, places[..., None, None], axis=1), rotation)
-        q = rotate(self._heads(self.query(normed), rotation), rotation)
+        q = self._heads(self.query(normed), rotation)
+        q = rotate(q if self.query_norm is None else self.query_norm(q), rotation)
         mixed, attention = attention.attention(self.layer, q, k, v, places)
         x = x + self.output(mixed.reshape(len(x), -1))
         normed = self.mlp_norm(x)
@@ -157,18 +161,33 @@ class Decoder(nnx.Module):
 
 
 def rotation_at(config: DecoderConfig, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns cos and sin of position · θ^(-2i/D), float32 `[B, T, 1, D/2]` (Su et al. 2021).
+    """Returns cos and sin of position · frequency, float32 `[B, T, 1, D/2]` (Su et al. 2021).
 
     Args:
-        config: gives `D` and the base θ.
+        config: gives the frequencies.
         positions: int32 `[B, T]`, absolute.
+    """
+    angles = positions.astype(jnp.float32)[..., None, None] * rotary_frequencies(config)
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotary_frequencies(config: DecoderConfig) -> np.ndarray:
+    """Returns the angle a position, float32 `[D/2]`: θ^(-2i/D), the slow ones lowered by llama3 scaling.
+
+    With n the turns of a frequency f in the original length, and s = (n - low) / (high - low) held between 0 and 1,
+    the scaled one is s·f + (1 - s)·f/factor.
     """
     # In float32 from the start: far positions multiply any difference in rounding to other
     # implementations of the same model.
     exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
     frequencies = np.float32(1) / np.float32(config.rope_theta) ** exponents
-    angles = positions.astype(jnp.float32)[..., None, None] * frequencies
-    return jnp.cos(angles), jnp.sin(angles)
+    scaling = config.rope_scaling
+    if scaling is None:
+        return frequencies
+    turns = np.float32(scaling.original_max_positions / (2 * math.pi)) * frequencies
+    low, high = np.float32(scaling.low_freq_factor), np.float32(scaling.high_freq_factor)
+    kept = np.clip((turns - low) / (high - low), np.float32(0), np.float32(1))
+    return kept * frequencies + (1 - kept) * frequencies / np.float32(scaling.factor)
 
 
 def rotate(x: jax.Array, rotation: tuple[jax.Array, jax.Array]) -> jax.Array:

@@ -1,10 +1,12 @@
-"""Models as Hugging Face folders: `config.json`, safetensors and a fast tokenizer.
+"""Models read from Hugging Face folders: `config.json`, safetensors and a fast tokenizer.
 
-Nothing in a folder is executed: weights are read from safetensors only, never from pickles.
+Nothing in a folder is executed: weights are read from safetensors only, never from pickles. Nothing outside it is
+read: a link may lead elsewhere in the folder, or to the `blobs` beside it where Hugging Face's cache keeps its files.
 """
 
+import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,33 +14,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from maro_jax.policy.config import DecoderConfig, ModelError
 from maro_jax.policy.decoder import Params, Policy
-from maro_jax.policy.tokenizer import TextTokenizer, load_tokenizer
-
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
+from maro_jax.policy.hf_names import EMBEDDING, HEAD, INDEX, WEIGHTS, expected_tensors, tensor_name
+from maro_jax.policy.sharding import parameter_shardings
+from maro_jax.policy.tokenizer import TextTokenizer, first_line, load_tokenizer
 
 _READABLE = ("F32", "BF16", "F16")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
-
-# Our name of each module of a block, and Hugging Face's.
-_BLOCK_NAMES = {
-    "attention_norm": "input_layernorm",
-    "query": "self_attn.q_proj",
-    "key": "self_attn.k_proj",
-    "value": "self_attn.v_proj",
-    "output": "self_attn.o_proj",
-    "mlp_norm": "post_attention_layernorm",
-    "gate": "mlp.gate_proj",
-    "up": "mlp.up_proj",
-    "down": "mlp.down_proj",
-}
-
-Keys = tuple[str, ...]
 
 
 def load_model(
@@ -47,7 +33,7 @@ def load_model(
     dtype: str = "float32",
     precision: str = "default",
     param_dtype: str = "float32",
-    shardings: Any = None,
+    mesh: Mesh | None = None,
 ) -> tuple[Policy, Params, TextTokenizer]:
     """Reads a model.
 
@@ -56,87 +42,61 @@ def load_model(
         dtype: of activations, see `Policy`.
         precision: of matrix products, see `Policy`.
         param_dtype: of the parameters in memory.
-        shardings: where each parameter goes, a tree like the parameters; `None` for the default
-            device. Tensors are read one at a time.
+        mesh: over which the parameters are split; each process reads only what its devices hold. `None`: the first
+            device.
 
     Returns:
         The model, its parameters and its tokenizer.
 
     Raises:
-        ModelError: something in the folder is missing, superfluous or not supported.
+        ModelError: something in the folder is missing, superfluous or not supported, or the mesh does not divide it.
     """
-    folder = Path(folder)
-    policy = Policy(_read_config(folder), dtype, precision)
-    tokenizer = load_tokenizer(folder)
-    _check_vocabulary(policy, tokenizer)
-    abstract = policy.abstract_params()
-    if shardings is None:
-        shardings = jax.tree.map(lambda _: None, abstract)
-    with ExitStack() as stack:
-        read = _open_weights(folder, _expected_tensors(policy), stack)
-
-        def load(path: tuple[jax.tree_util.DictKey, ...], _: Any, sharding: Any) -> jax.Array:
-            name, transposed = _hf_name(tuple(entry.key for entry in path))
-            tensor = read(name)
-            tensor = np.ascontiguousarray(tensor.T if transposed else tensor)
-            return jax.device_put(tensor.astype(jnp.dtype(param_dtype)), sharding)
-
-        params = jax.tree_util.tree_map_with_path(load, abstract, shardings)
-    return policy, params, tokenizer
+    policy, tokenizer = open_model(folder, dtype=dtype, precision=precision)
+    return policy, _read_params(Path(folder).expanduser(), policy, param_dtype, mesh), tokenizer
 
 
-def save_model(folder: str | Path, policy: Policy, params: Params, tokenizer: TextTokenizer) -> None:
-    """Writes a model as a folder that transformers, and `load_model`, can read.
-
-    Args:
-        folder: new or empty.
-        policy: the model.
-        params: its parameters, written in their own type.
-        tokenizer: its tokenizer.
-
-    Raises:
-        ModelError: the folder has content, or the tokenizer has more tokens than the model.
-    """
-    folder = Path(folder)
-    _check_vocabulary(policy, tokenizer)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ModelError(f"{folder} is not empty; name a new folder to save the model in.")
-    folder.mkdir(parents=True, exist_ok=True)
-    config = policy.config.to_hf() | {
-        "dtype": str(jax.tree.leaves(params)[0].dtype),
-        "eos_token_id": tokenizer.end_id,
-        "pad_token_id": tokenizer.pad_id,
-    }
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    tensors = {}
-    for path, leaf in _leaves(params):
-        name, transposed = _hf_name(path)
-        tensor = np.asarray(jax.device_get(leaf))
-        tensors[name] = np.ascontiguousarray(tensor.T if transposed else tensor)
-    # The metadata tells transformers how the tensors are laid out.
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    tokenizer.save(folder)
-
-
-def _read_config(folder: Path) -> DecoderConfig:
-    """Reads `config.json`; every complaint names it."""
+def open_model(
+    folder: str | Path, *, dtype: str = "float32", precision: str = "default"
+) -> tuple[Policy, TextTokenizer]:
+    """Reads a model but for its weights; arguments and errors as those of `load_model`."""
+    folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a folder; a model is 'tiny' or a Hugging Face folder.")
+    _refuse_links_out(folder)
+    contents = read_config(folder)
+    try:
+        policy = Policy(DecoderConfig.from_hf(contents), dtype, precision)
+    except ModelError as error:
+        raise ModelError(f"{folder / 'config.json'}: {error}") from None
+    tokenizer = load_tokenizer(folder)
+    check_vocabulary(policy, tokenizer)
+    ends = contents.get("eos_token_id")
+    for end in ends if isinstance(ends, list) else [] if ends is None else [ends]:
+        if end not in tokenizer.control_ids:
+            raise ModelError(
+                f"in {folder} config.json says that the token {end!r} ends a text (eos_token_id), but that is no "
+                "control token of tokenizer.json: it must be the model's own tokenizer."
+            )
+    return policy, tokenizer
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Returns the contents of a folder's `config.json`; raises `ModelError` if it is missing or no JSON object."""
     path = folder / "config.json"
     try:
         contents = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(contents, dict):
-            raise ModelError("the file must hold a JSON object.")
-        return DecoderConfig.from_hf(contents)
     except FileNotFoundError:
         raise ModelError(f"{folder} lacks config.json, which describes the model.") from None
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from None
     except ValueError as error:
         raise ModelError(f"{path} is not valid JSON: {error}.") from None
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}).") from None
+    if not isinstance(contents, dict):
+        raise ModelError(f"{path}: the file must hold a JSON object.")
+    return contents
 
 
-def _check_vocabulary(policy: Policy, tokenizer: TextTokenizer) -> None:
+def check_vocabulary(policy: Policy, tokenizer: TextTokenizer) -> None:
     """Raises `ModelError` if the tokenizer has ids that the model lacks."""
     if tokenizer.vocab_size > policy.config.vocab_size:
         raise ModelError(
@@ -145,61 +105,116 @@ def _check_vocabulary(policy: Policy, tokenizer: TextTokenizer) -> None:
         )
 
 
-def _open_weights(folder: Path, expected: dict[str, tuple[int, ...]], stack: ExitStack) -> Callable[[str], np.ndarray]:
-    """Checks names, shapes and types of all tensors, and returns how to read one by name.
+def _refuse_links_out(folder: Path) -> None:
+    """Raises `ModelError` if a link in the folder leads to a file outside of it and of Hugging Face's cache."""
+    home = folder.resolve()
+    allowed = (home, home.parent.parent / "blobs")
+    for path in sorted(folder.iterdir()):
+        target = path.resolve()
+        if path.is_symlink() and not any(target.is_relative_to(place) for place in allowed):
+            raise ModelError(
+                f"{path} is a link to {target}, outside of the model's folder; put the file itself in its place."
+            )
+
+
+def _read_params(folder: Path, policy: Policy, param_dtype: str, mesh: Mesh | None) -> Params:
+    """Reads the weights, one tensor after the other and of each only the parts that this process's devices hold."""
+    abstract = policy.abstract_params()
+    if mesh is None:
+        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        shardings = jax.tree.map(lambda _: device, abstract)
+    else:
+        shardings = parameter_shardings(policy, mesh)
+    with ExitStack() as stack:
+        stored = _open_weights(folder, expected_tensors(policy), stack)
+
+        def read(path: tuple[jax.tree_util.DictKey, ...], leaf: Any, sharding: jax.sharding.Sharding) -> jax.Array:
+            name, transposed = tensor_name(tuple(entry.key for entry in path))
+
+            @functools.cache  # devices that hold the same part share one reading of it
+            def part(*bounds: tuple[int, int]) -> np.ndarray:
+                cut = tuple(slice(*pair) for pair in (bounds[::-1] if transposed else bounds))
+                block = stored[name][cut]
+                if not np.isfinite(block.sum(dtype=np.float32)):  # of all sums those with a NaN or infinity are not
+                    raise ModelError(f"the tensor {name} in {folder} holds values that are not finite.")
+                return np.ascontiguousarray(block.T if transposed else block, jnp.dtype(param_dtype))
+
+            def of_device(index: tuple[slice, ...] | None) -> np.ndarray:
+                return part(*(each.indices(size)[:2] for each, size in zip(index or (), leaf.shape, strict=True)))
+
+            return jax.make_array_from_callback(leaf.shape, sharding, of_device)
+
+        return jax.tree_util.tree_map_with_path(read, abstract, shardings)
+
+
+def _open_weights(folder: Path, expected: Mapping[str, tuple[int, ...]], stack: ExitStack) -> dict[str, Any]:
+    """Checks names, shapes and types of all tensors without reading them.
 
     Args:
         folder: the model folder.
         expected: the shape of each tensor the model needs.
         stack: closes the files.
+
+    Returns:
+        For each tensor what gives its parts when indexed with slices.
     """
-    files = {}
-    for path in _weight_files(folder):
+    stored: dict[str, Any] = {}
+    for path, listed in _weight_files(folder).items():
         try:
             opened = stack.enter_context(safe_open(path, framework="numpy"))
         except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path} is not a readable safetensors file: {error}.") from error
-        for name in opened.keys():  # noqa: SIM118 (not a dict)
-            if name in files:
-                raise ModelError(f"{path} repeats the tensor {name} of another file.")
-            files[name] = opened
+            raise ModelError(f"{path} is not a readable safetensors file: {first_line(error)}.") from error
+        names = set(opened.keys())
+        if listed is not None and names != listed:
+            raise ModelError(
+                f"{folder / INDEX} and {path.name} do not agree on which of them holds {min(names ^ listed)}."
+            )
+        stored |= {name: opened.get_slice(name) for name in names}
+    if HEAD in stored and HEAD not in expected:
+        _refuse_another_head(folder, stored)
     for problem, names in (
-        ("lacks the tensor", expected.keys() - files.keys()),
-        ("has the unknown tensor", files.keys() - expected.keys()),
+        ("lacks the tensor", expected.keys() - stored.keys()),
+        ("has the unknown tensor", stored.keys() - expected.keys()),
     ):
         if names:
             raise ModelError(
                 f"{folder} {problem} {min(names)}: its weights must be exactly those that its config.json asks for."
             )
     for name, shape in expected.items():
-        stored = files[name].get_slice(name)
-        if tuple(stored.get_shape()) != shape:
+        if tuple(stored[name].get_shape()) != shape:
             raise ModelError(
-                f"the tensor {name} in {folder} has shape {stored.get_shape()}, but config.json asks for {list(shape)}."
+                f"the tensor {name} in {folder} has shape {stored[name].get_shape()}, but config.json asks for "
+                f"{list(shape)}."
             )
-        if stored.get_dtype() not in _READABLE:
+        if stored[name].get_dtype() not in _READABLE:
             raise ModelError(
-                f"the tensor {name} in {folder} is of type {stored.get_dtype()}, but must be one "
+                f"the tensor {name} in {folder} is of type {stored[name].get_dtype()}, but must be one "
                 f"of {', '.join(_READABLE)}."
             )
-    return lambda name: files[name].get_tensor(name)
+    return stored
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """Returns the safetensors files of a folder: one, or those its index names."""
+def _refuse_another_head(folder: Path, stored: dict[str, Any]) -> None:
+    """Drops the head of a model whose head is its embedding; raises `ModelError` if the file holds another one."""
+    head, embedding = stored.pop(HEAD), stored.get(EMBEDDING)
+    rows = head.get_shape()[0]
+    parts = [slice(first, min(first + 4096, rows)) for first in range(0, rows, 4096)]  # none may reach beyond the end
+    if embedding is None or embedding.get_shape() != head.get_shape() or not all(
+        np.array_equal(head[part], embedding[part]) for part in parts
+    ):  # fmt: skip
+        raise ModelError(
+            f"the tensor {HEAD} in {folder} is not {EMBEDDING}, though config.json says that they are one "
+            "(tie_word_embeddings)."
+        )
+
+
+def _weight_files(folder: Path) -> dict[Path, set[str] | None]:
+    """Returns the safetensors files of a folder: one, or those its index names, with the tensors it says they hold."""
     if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
+        return {folder / WEIGHTS: None}
     index = folder / INDEX
     if index.is_file():
-        try:
-            weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            names = sorted(set(weight_map.values()))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise ModelError(f"{index} must hold a weight_map from tensor to file name.") from None
-        for name in names:
-            if name != Path(name).name or not (folder / name).is_file():
-                raise ModelError(f"{index} names {name!r}, which is not a file in that folder.")
-        return [folder / name for name in names]
+        return _indexed_files(index)
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
     if pickles:
         raise ModelError(
@@ -209,31 +224,14 @@ def _weight_files(folder: Path) -> list[Path]:
     raise ModelError(f"{folder} lacks {WEIGHTS} or {INDEX}, its weights.")
 
 
-def _expected_tensors(policy: Policy) -> dict[str, tuple[int, ...]]:
-    """Returns the shape of each tensor by Hugging Face's name."""
-    expected = {}
-    for path, leaf in _leaves(policy.abstract_params()):
-        name, transposed = _hf_name(path)
-        expected[name] = leaf.shape[::-1] if transposed else leaf.shape
-    return expected
-
-
-def _leaves(params: Params) -> Iterator[tuple[Keys, Any]]:
-    """Yields each parameter with its path."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        yield tuple(entry.key for entry in path), leaf
-
-
-def _hf_name(path: Keys) -> tuple[str, bool]:
-    """Returns Hugging Face's name of a parameter, and whether it is stored transposed."""
-    match path:
-        case ("embedding",):
-            return "model.embed_tokens.weight", False
-        case ("head",):
-            return "lm_head.weight", False
-        case ("final_norm", "scale"):
-            return "model.norm.weight", False
-        case ("layers", layer, module, kind):
-            suffix = "bias" if kind == "bias" else "weight"
-            return f"model.layers.{layer}.{_BLOCK_NAMES[module]}.{suffix}", kind == "kernel"
-    raise AssertionError(f"no Hugging Face name for the parameter {path}")
+def _indexed_files(index: Path) -> dict[Path, set[str] | None]:
+    """Reads an index; raises `ModelError` if it is none or names what is not a file beside it."""
+    try:
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        files = sorted(map(str, set(weight_map.values())))
+    except (ValueError, KeyError, TypeError, AttributeError, OSError):
+        raise ModelError(f"{index} must hold a weight_map from tensor to file name.") from None
+    for file in files:
+        if file != Path(file).name or not (index.parent / file).is_file():
+            raise ModelError(f"{index} names {file!r}, which is not a file in that folder.")
+    return {index.parent / file: {name for name, place in weight_map.items() if place == file} for file in files}

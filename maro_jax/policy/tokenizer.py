@@ -41,12 +41,26 @@ class Framing:
     end: str
 
 
+# The first family whose control tokens a tokenizer has is its own.
 FAMILIES: dict[str, Framing] = {
     "tiny": Framing(control=vocabulary.CONTROL, pad="<|pad|>", end="<|end|>"),
+    "qwen3": Framing(
+        control=("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<think>", "</think>"),
+        pad="<|endoftext|>",
+        end="<|im_end|>",
+    ),
     "chatml": Framing(
         control=("<|im_start|>", "<|im_end|>", "<|endoftext|>"),
         pad="<|endoftext|>",
         end="<|im_end|>",
+    ),
+    "llama3": Framing(
+        control=(
+            *("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>"),
+            *("<|eot_id|>", "<|end_of_text|>"),
+        ),
+        pad="<|end_of_text|>",
+        end="<|eot_id|>",
     ),
 }
 
@@ -55,7 +69,7 @@ class TextTokenizer:
     """A Hugging Face fast tokenizer of a known family.
 
     Attributes:
-        family: `tiny` or `chatml`.
+        family: one of `FAMILIES`.
         vocab_size: one more than the largest id.
         control_ids: ids of all control and added tokens, which no text encodes to.
         pad_id: id that fills rows.
@@ -213,8 +227,14 @@ def load_tokenizer(folder: str | Path) -> TextTokenizer:
     try:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # The library raises bare `Exception` for malformed files.
-        raise ModelError(f"{path} is not a readable fast tokenizer: {error}") from error
+        raise ModelError(f"{path} is not a readable fast tokenizer: {first_line(error)}.") from error
     return TextTokenizer(tokenizer)
+
+
+def first_line(error: Exception) -> str:
+    """What a library says of a file that it cannot read, as a part of our own sentence."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200].rstrip(" .:")
 
 
 def tiny_tokenizer() -> TextTokenizer:
@@ -245,7 +265,7 @@ def tiny_tokenizer() -> TextTokenizer:
 
 
 def _family(added: dict[str, int]) -> str:
-    """Returns the family whose control tokens are all among the added ones."""
+    """Returns the first family whose control tokens are all among the added ones."""
     for name, framing in FAMILIES.items():
         if added.keys() >= set(framing.control):
             return name

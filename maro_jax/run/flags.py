@@ -16,10 +16,10 @@ from typing import Any, NoReturn, TypeVar
 from absl import flags
 
 from maro_jax.run import exit_codes
-from maro_jax.run.config import PRESETS, EvaluateConfig, ReplayConfig, TrainConfig, make_config
+from maro_jax.run.config import PRESETS, EvaluateConfig, ExportConfig, ReplayConfig, TrainConfig, make_config
 from maro_jax.run.fields import ConfigError, check_choice, describe, nearest
 
-Config = TypeVar("Config", TrainConfig, EvaluateConfig, ReplayConfig)
+Config = TypeVar("Config", TrainConfig, EvaluateConfig, ReplayConfig, ExportConfig)
 
 _EXAMPLES: Mapping[type, tuple[str, ...]] = {
     TrainConfig: (
@@ -35,6 +35,10 @@ _EXAMPLES: Mapping[type, tuple[str, ...]] = {
     ReplayConfig: (
         "python -m maro_jax.replay runs/werewolf-tiny",
         "python -m maro_jax.replay runs/werewolf-tiny --output=games.html",
+    ),
+    ExportConfig: (
+        "python -m maro_jax.export runs/werewolf-tiny --out=models/werewolf",
+        "python -m maro_jax.export runs/qwen --out=models/qwen-werewolf --dtype=bfloat16",
     ),
 }
 

@@ -96,7 +96,7 @@ def check_player(name: str, value: str, words: tuple[str, ...]) -> None:
         return
     path = Path(value).expanduser()
     if is_run(value):
-        if not any(step.name.isdigit() for step in (path / "checkpoints").glob("*")):
+        if not has_checkpoint(value):
             raise ConfigError(
                 f"--{name}={value} is a run without a checkpoint so far; train on with the command that began it, for "
                 f"example python -m maro_jax.train --run_dir={value}"
@@ -114,6 +114,29 @@ def check_player(name: str, value: str, words: tuple[str, ...]) -> None:
 def is_run(folder: str) -> bool:
     """Whether training has begun in a folder; a model's folder has a config.json too, of another kind."""
     return folder != "tiny" and recorded_config(Path(folder).expanduser()) is not None
+
+
+def has_checkpoint(run: str) -> bool:
+    """Whether a run's folder holds weights."""
+    return any(step.name.isdigit() for step in (Path(run).expanduser() / "checkpoints").glob("*"))
+
+
+def check_new_folder(name: str, value: str) -> None:
+    """Checks that a folder can be made, before the work it is to hold is done.
+
+    Raises:
+      ConfigError: there is something already, or it lies in a folder that is missing or cannot be written.
+    """
+    path = Path(value).expanduser().resolve()
+    if path.exists():
+        raise ConfigError(
+            f"--{name}={value} exists already and is never overwritten; name a new folder, for example "
+            f"--{name}={value.rstrip('/')}-2"
+        )
+    if not path.parent.is_dir():
+        raise ConfigError(f"--{name}={value} lies in a folder that does not exist; make it, or name another folder")
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"--{name}={value} cannot be written: permission denied; name another folder")
 
 
 def check_output(name: str, value: str) -> None:

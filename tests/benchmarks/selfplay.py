@@ -37,7 +37,7 @@ import jax  # noqa: E402
 
 from games.registry import make  # noqa: E402
 from maro_jax.policy.decoder import Params  # noqa: E402
-from maro_jax.policy.hf_folder import save_model  # noqa: E402
+from maro_jax.policy.hf_writer import save_model  # noqa: E402
 from maro_jax.policy.models import load_policy  # noqa: E402
 from maro_jax.policy.sharding import make_mesh  # noqa: E402
 from maro_jax.policy.tokenizer import TextTokenizer  # noqa: E402

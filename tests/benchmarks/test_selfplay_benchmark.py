@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 
 from games.registry import make
 from games.text.grammar import TRIE
-from maro_jax.policy.hf_folder import save_model
+from maro_jax.policy.hf_writer import save_model
 from maro_jax.policy.models import load_policy
 from maro_jax.policy.tokenizer import tiny_tokenizer
 from maro_jax.selfplay.episodes import RANDOM, Episodes, RolloutPlan

@@ -1,7 +1,8 @@
-"""The model is the model: the same logits as transformers, and folders that go both ways."""
+"""The model is the model: the same logits as transformers, however a folder is laid out and wherever it is read to."""
 
-import json
+import functools
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,238 +10,226 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from transformers import AutoTokenizer, Qwen2ForCausalLM
+from transformers import PreTrainedModel
 
-from maro_jax.policy.attention import CausalAttention, token_positions
-from maro_jax.policy.config import ModelError, tiny_config
+from maro_jax.policy import hf_folder
+from maro_jax.policy.attention import (
+    CachedAttention,
+    CausalAttention,
+    KVCache,
+    init_cache,
+    prefill_prefix,
+    token_positions,
+)
+from maro_jax.policy.config import DecoderConfig
 from maro_jax.policy.decoder import Params, Policy
-from maro_jax.policy.hf_folder import load_model, save_model
-from maro_jax.policy.models import load_policy
+from maro_jax.policy.hf_folder import load_model
 from maro_jax.policy.sharding import make_mesh, parameter_shardings
-from tests.policy.hf_fixture import make_qwen2_folder, rewrite_config
+from tests.games.recording import QUICKLY
+from tests.policy.hf_fixture import FAMILIES, make_model_folder, make_tokenizer
+
+each_family = pytest.mark.parametrize("family", FAMILIES)
 
 
-def our_logits(policy: Policy, params: Params, tokens: np.ndarray, first: int = 0) -> np.ndarray:
-    """Logits of the positions from `first` on."""
-
-    @jax.jit
-    def run(params: Params, tokens: jax.Array) -> jax.Array:
-        positions = token_positions(jnp.zeros(tokens.shape[0], jnp.int32), tokens.shape[1])
-        hidden, _ = policy.forward(params, tokens, positions, CausalAttention())
-        return policy.logits(params, hidden[:, first:])
-
-    return np.asarray(run(params, jnp.asarray(tokens)))
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(policy: Policy, params: Params, tokens: jax.Array) -> jax.Array:
+    positions = token_positions(jnp.zeros(tokens.shape[0], jnp.int32), tokens.shape[1])
+    hidden, _ = policy.forward(params, tokens, positions, CausalAttention())
+    return policy.logits(params, hidden)
 
 
-def their_logits(model: Qwen2ForCausalLM, tokens: np.ndarray, first: int = 0) -> np.ndarray:
+def our_logits(policy: Policy, params: Params, tokens: np.ndarray) -> np.ndarray:
+    """Logits of `tokens [B, T]` in one causal pass."""
+    return np.asarray(_logits(policy, params, jnp.asarray(tokens)))
+
+
+def their_logits(model: PreTrainedModel, tokens: np.ndarray, **arguments: Any) -> np.ndarray:
+    """Logits of `tokens [B, T]` by transformers."""
     with torch.no_grad():
-        return model(torch.as_tensor(tokens)).logits[:, first:].numpy()
+        return model(torch.as_tensor(tokens), **arguments).logits.numpy()
 
 
-def random_tokens(seed: int, shape: tuple[int, int], vocab_size: int) -> np.ndarray:
+def random_tokens(seed: int, shape: tuple[int, ...], vocab_size: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, vocab_size, shape)
 
 
+@each_family
+def test_logits_equal_transformers_at_positions_up_to_8191(tmp_path, family):
+    model = make_model_folder(tmp_path, family, num_heads=2, num_kv_heads=1, hidden_size=16)
+    policy, params, _ = load_model(tmp_path, precision="highest")
+    tokens = random_tokens(0, (1, 8192), policy.config.vocab_size)
+    theirs = their_logits(model, tokens)
+    assert np.abs(our_logits(policy, params, tokens) - theirs).max() < 1e-4
+    assert theirs[:, -1024:].std() > 0.1  # otherwise agreement would say little
+
+
 @pytest.mark.parametrize(
-    ("tied", "num_layers", "num_kv_heads", "old_rope_layout"),
-    [(True, 2, 2, False), (False, 3, 1, True), (True, 2, 4, True)],
+    ("family", "settings"),
+    [
+        ("qwen2", {"num_layers": 3, "num_kv_heads": 1}),
+        ("qwen3", {"num_kv_heads": 4, "attention_bias": True}),
+        ("llama", {"attention_bias": True}),
+    ],
+    ids=str,
 )
-def test_logits_equal_transformers(tmp_path, tied, num_layers, num_kv_heads, old_rope_layout):
-    model = make_qwen2_folder(
-        tmp_path,
-        tied=tied,
-        num_layers=num_layers,
-        num_kv_heads=num_kv_heads,
-        old_rope_layout=old_rope_layout,
-    )
+def test_logits_of_ragged_rows_equal_transformers(tmp_path, family, settings):
+    """In transformers each row is a whole padded on the left; here a shared prefix and two chunks in the cache."""
+    model = make_model_folder(tmp_path, family, tied=False, old_rope_layout=True, **settings)
     policy, params, _ = load_model(tmp_path, precision="highest")
-    tokens = random_tokens(0, (3, 150), policy.config.vocab_size)
-    ours, theirs = our_logits(policy, params, tokens), their_logits(model, tokens)
-    assert np.abs(ours - theirs).max() < 1e-4
-    assert theirs.std() > 0.1  # otherwise agreement would say little
+    prefix = random_tokens(1, (20,), policy.config.vocab_size)
+    rows = [random_tokens(2 + row, (length,), policy.config.vocab_size) for row, length in enumerate((60, 41, 33))]
+    ours = _logits_in_chunks(policy, params, prefix, rows, ([28, 1, 32], [32, 40, 1]))
+    width = len(prefix) + max(map(len, rows))
+    padded, mask = np.zeros((len(rows), width), int), np.zeros((len(rows), width), int)
+    for row, own in enumerate(rows):
+        whole = np.concatenate([prefix, own])
+        padded[row, width - len(whole) :], mask[row, width - len(whole) :] = whole, 1
+    positions = torch.as_tensor(np.maximum(mask.cumsum(axis=1) - 1, 0))
+    theirs = their_logits(model, padded, attention_mask=torch.as_tensor(mask), position_ids=positions)
+    for row, own in enumerate(rows):
+        assert ours[row].shape == (len(own), policy.config.vocab_size)
+        assert np.abs(ours[row] - theirs[row, width - len(own) :]).max() < 1e-4
+    assert theirs.std() > 0.1
 
 
-def test_logits_equal_transformers_beyond_position_4096(tmp_path):
-    model = make_qwen2_folder(tmp_path, tied=False)
-    policy, params, _ = load_model(tmp_path, precision="highest")
-    tokens = random_tokens(1, (1, 4200), policy.config.vocab_size)
-    ours = our_logits(policy, params, tokens, first=4096)
-    theirs = their_logits(model, tokens, first=4096)
-    assert np.abs(ours - theirs).max() < 1e-4
+def _logits_in_chunks(
+    policy: Policy, params: Params, prefix: np.ndarray, rows: list[np.ndarray], chunks: tuple[list[int], ...]
+) -> list[np.ndarray]:
+    """Logits of each row's own tokens; `chunks` tells how many of them each row brings at a time."""
+
+    @functools.partial(jax.jit, compiler_options=QUICKLY)
+    def extend(params: Params, cache: KVCache, tokens: jax.Array, start: jax.Array, count: jax.Array) -> tuple:
+        attention = CachedAttention(cache, jnp.arange(len(rows)), jnp.zeros(len(rows), jnp.int32), start, count, 16)
+        hidden, attention = policy.forward(params, tokens, attention.positions(tokens.shape[1]), attention)
+        return policy.logits(params, hidden), attention.cache
+
+    length = jnp.array([len(prefix)])
+    prefill = jax.jit(functools.partial(prefill_prefix, policy), compiler_options=QUICKLY)
+    prefix_k, prefix_v = prefill(params, jnp.asarray(prefix[None]), length)
+    empty = init_cache(policy.config, len(rows), max(map(len, rows)), 1, len(prefix), "float32")
+    cache = KVCache(empty.k, empty.v, prefix_k, prefix_v, length)
+    start, width = np.zeros(len(rows), int), max(map(max, chunks))
+    found: list[list[np.ndarray]] = [[] for _ in rows]
+    for count in map(np.array, chunks):
+        tokens = np.zeros((len(rows), width), int)
+        for row, own in enumerate(rows):
+            tokens[row, : count[row]] = own[start[row] : start[row] + count[row]]
+        logits, cache = extend(params, cache, jnp.asarray(tokens), jnp.asarray(start), jnp.asarray(count))
+        for row in range(len(rows)):
+            found[row].append(np.asarray(logits[row, : count[row]]))
+        start += count
+    return [np.concatenate(parts) for parts in found]
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_saved_model_reloads_exactly_here_and_in_transformers(tmp_path, tied):
-    make_qwen2_folder(tmp_path / "a", tied=tied)
-    policy, params, tokenizer = load_model(tmp_path / "a", precision="highest")
-    save_model(tmp_path / "b", policy, params, tokenizer)
-
-    again, params_again, tokenizer_again = load_model(tmp_path / "b", precision="highest")
-    assert again == policy
-    assert jax.tree.structure(params_again) == jax.tree.structure(params)
-    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, params_again, params)))
-    assert tokenizer_again.encode("Player 1 votes") == tokenizer.encode("Player 1 votes")
-    before, after = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
-    assert before.keys() == after.keys()
-    assert all(np.array_equal(before[name], after[name]) for name in before)
-
-    model, info = Qwen2ForCausalLM.from_pretrained(tmp_path / "b", output_loading_info=True)
-    assert not any(info.values())
-    tokens = random_tokens(2, (2, 40), policy.config.vocab_size)
-    assert np.abs(our_logits(policy, params, tokens) - their_logits(model, tokens)).max() < 1e-4
-    theirs = AutoTokenizer.from_pretrained(tmp_path / "b")
-    assert theirs.encode("Player 1 votes") == tokenizer.encode("Player 1 votes")
-    assert "<|im_start|>user" in theirs.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
-
-
-def test_tiny_model_saves_as_a_folder_that_transformers_reads(tmp_path):
-    policy, params, tokenizer = load_policy("tiny", precision="highest")
-    assert params is None
-    params = policy.init(jax.random.key(0))
-    save_model(tmp_path / "tiny", policy, params, tokenizer)
-    model = Qwen2ForCausalLM.from_pretrained(tmp_path / "tiny")
-    tokens = random_tokens(3, (2, 50), policy.config.vocab_size)
-    assert np.abs(our_logits(policy, params, tokens) - their_logits(model, tokens)).max() < 1e-4
-    again, params_again, tokenizer_again = load_policy(str(tmp_path / "tiny"), precision="highest")
-    assert again == policy
-    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, params_again, params)))
-    assert tokenizer_again.vocabulary_version == tokenizer.vocabulary_version
-
-
-def test_bfloat16_weights_and_shards(tmp_path):
-    model = make_qwen2_folder(tmp_path, dtype=torch.bfloat16, num_layers=3, max_shard_size="20KB", tied=False)
+@each_family
+def test_bfloat16_weights_in_several_files(tmp_path, family):
+    model = make_model_folder(tmp_path, family, dtype=torch.bfloat16, max_shard_size="20KB", tied=False)
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
-    _, params, _ = load_model(tmp_path, param_dtype="bfloat16")
-    kernel = params["layers"]["2"]["down"]["kernel"]
+    _, narrow, _ = load_model(tmp_path, param_dtype="bfloat16")
+    kernel = narrow["layers"]["1"]["down"]["kernel"]
     assert kernel.dtype == jnp.bfloat16
-    expected = model.model.layers[2].mlp.down_proj.weight.detach().float().numpy().T
+    expected = model.model.layers[1].mlp.down_proj.weight.detach().float().numpy().T
     assert np.array_equal(np.asarray(kernel, np.float32), expected)
 
-    policy, params, tokenizer = load_model(tmp_path, dtype="bfloat16")
+    policy, params, _ = load_model(tmp_path, dtype="bfloat16")
     assert params["embedding"].dtype == jnp.float32
     tokens = random_tokens(4, (2, 30), policy.config.vocab_size)
-    rounded = our_logits(policy, params, tokens)
-    exact = our_logits(Policy(policy.config, "float32", "highest"), params, tokens)
+    rounded, exact = our_logits(policy, params, tokens), their_logits(model.float(), tokens)
     assert rounded.dtype == np.float32
     assert 0 < np.abs(rounded - exact).max() < 0.1 * exact.std()
 
 
-def test_parameters_load_onto_a_mesh(tmp_path):
-    make_qwen2_folder(tmp_path, vocab_padding=0)
+@each_family
+def test_each_device_gets_its_part_and_no_more_is_read(tmp_path, family, monkeypatch):
+    padding = -len(make_tokenizer(FAMILIES[family].tokenizer)) % 4
+    make_model_folder(tmp_path, family, vocab_padding=padding, max_shard_size="20KB", tied=False)
     policy, params, _ = load_model(tmp_path)
-    shardings = parameter_shardings(policy, make_mesh(2, 4, 1))
-    _, sharded, _ = load_model(tmp_path, shardings=shardings)
-    same = jax.tree.map(lambda leaf, sharding: leaf.sharding == sharding, sharded, shardings)
-    assert all(jax.tree.leaves(same))
-    assert sharded["embedding"].addressable_shards[0].data.shape[1] == 32 // 4
+    mesh = make_mesh(2, 2, 2)
+    read: dict[str, int] = {}
+
+    class Watched:
+        """A tensor of a file that notes the largest part of it that was asked for."""
+
+        def __init__(self, name: str, tensor: Any):
+            self.name, self.tensor = name, tensor
+
+        def __getitem__(self, cut: tuple[slice, ...]) -> np.ndarray:
+            block = self.tensor[cut]
+            read[self.name] = max(read.get(self.name, 0), block.size)
+            return block
+
+    untouched = hf_folder._open_weights
+
+    def watched(*arguments: Any) -> dict[str, Any]:
+        return {name: Watched(name, tensor) for name, tensor in untouched(*arguments).items()}
+
+    monkeypatch.setattr(hf_folder, "_open_weights", watched)
+    _, sharded, _ = load_model(tmp_path, mesh=mesh)
+    shardings = parameter_shardings(policy, mesh)
+    assert all(jax.tree.leaves(jax.tree.map(lambda leaf, where: leaf.sharding == where, sharded, shardings)))
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, sharded, params)))
+    layer = sharded["layers"]["0"]
+    assert layer["down"]["kernel"].addressable_shards[0].data.shape == (64 // 2, 32 // 2)
+    assert read["model.layers.0.mlp.down_proj.weight"] == 64 * 32 // 4
+    assert read["model.layers.0.self_attn.q_proj.weight"] == layer["query"]["kernel"].size // 4
+    assert read["model.embed_tokens.weight"] == read["lm_head.weight"] == sharded["head"].size // 4
 
 
-def _set(name, value):
-    return lambda path: rewrite_config(path, lambda contents: contents.update({name: value}))
+def test_a_head_that_repeats_the_embedding_is_no_matter(tmp_path):
+    make_model_folder(tmp_path, "llama")
+    _, params, _ = load_model(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].copy()
+    save_file(tensors, tmp_path / "model.safetensors")
+    _, again, _ = load_model(tmp_path)
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, again, params)))
 
 
-def _delete(name):
-    return lambda path: (path / name).unlink()
+def test_links_within_a_folder_and_into_the_blobs_beside_it_are_followed(tmp_path):
+    """As Hugging Face's cache lays a model out."""
+    make_model_folder(tmp_path / "made")
+    snapshot, blobs = tmp_path / "models--a--b" / "snapshots" / "0123", tmp_path / "models--a--b" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for number, file in enumerate(sorted((tmp_path / "made").iterdir())):
+        file.rename(blobs / str(number))
+        (snapshot / file.name).symlink_to(Path("../../blobs") / str(number))
+    assert load_model(snapshot)[0].config.family == "qwen2"
 
 
-def _change_weights(change):
-    def apply(path: Path) -> None:
-        file = path / "model.safetensors"
-        tensors = dict(load_file(file))
-        change(tensors)
-        save_file(tensors, file)
-
-    return apply
-
-
-def _to_pickle(path: Path) -> None:
-    (path / "model.safetensors").rename(path / "pytorch_model.bin")
-
-
-def _bad_index(path: Path) -> None:
-    (path / "model.safetensors").rename(path.parent / "outside.safetensors")
-    index = {"weight_map": {"lm_head.weight": "../outside.safetensors"}}
-    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+def real_config(**changes: Any) -> dict[str, Any]:
+    """What a released Llama 3.2 1B says of itself, of the time before transformers 5."""
+    return {
+        "architectures": ["LlamaForCausalLM"], "attention_bias": False, "attention_dropout": 0.0,
+        "bos_token_id": 128000, "eos_token_id": [128001, 128008, 128009], "head_dim": 64, "hidden_act": "silu",
+        "hidden_size": 2048, "initializer_range": 0.02, "intermediate_size": 8192, "max_position_embeddings": 131072,
+        "mlp_bias": False, "model_type": "llama", "num_attention_heads": 32, "num_hidden_layers": 16,
+        "num_key_value_heads": 8, "pretraining_tp": 1, "rms_norm_eps": 1e-05,
+        "rope_scaling": {"factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+                         "original_max_position_embeddings": 8192, "rope_type": "llama3"},
+        "rope_theta": 500000.0, "tie_word_embeddings": True, "torch_dtype": "bfloat16", "use_cache": True,
+        "vocab_size": 128256,
+    } | changes  # fmt: skip
 
 
-NORM = "model.norm.weight"
-
-REFUSALS = {
-    "architecture": (_set("architectures", ["LlamaForCausalLM"]), "Qwen2ForCausalLM"),
-    "scaled rope": (
-        _set("rope_parameters", {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e6}),
-        "yarn",
-    ),
-    "scaled rope, old layout": (_set("rope_scaling", {"type": "linear", "factor": 2.0}), "linear"),
-    "no rope base": (_set("rope_parameters", None), "rope_theta"),
-    "two rope bases": (_set("rope_theta", 5e5), "500000.0"),
-    "sliding window": (_set("use_sliding_window", True), "sliding-window"),
-    "sliding layers": (_set("layer_types", ["sliding_attention"] * 2), "sliding-window"),
-    "activation": (_set("hidden_act", "gelu"), "silu"),
-    "quantized": (_set("quantization_config", {"bits": 4}), "quantization_config"),
-    "odd size": (_set("hidden_size", "large"), "hidden_size"),
-    "heads": (_set("num_key_value_heads", 3), "num_kv_heads"),
-    "zero layers": (_set("num_hidden_layers", 0), "num_layers"),
-    "small vocabulary": (_set("vocab_size", 100), "vocab_size"),
-    "other shape": (_set("intermediate_size", 48), "has shape"),
-    "no config": (_delete("config.json"), "config.json"),
-    "no tokenizer": (_delete("tokenizer.json"), "tokenizer.json"),
-    "no weights": (_delete("model.safetensors"), "model.safetensors"),
-    "broken config": (lambda path: (path / "config.json").write_text("{"), "config.json"),
-    "config is a list": (lambda path: (path / "config.json").write_text("[]"), "JSON object"),
-    "broken tokenizer": (lambda path: (path / "tokenizer.json").write_text("{"), "tokenizer.json"),
-    "broken weights": (
-        lambda path: (path / "model.safetensors").write_bytes(b"x" * 64),
-        "not a readable safetensors",
-    ),
-    "pickle": (_to_pickle, "pytorch_model.bin"),
-    "index leaves the folder": (_bad_index, "not a file in that folder"),
-    "missing tensor": (_change_weights(lambda t: t.pop(NORM)), f"lacks the tensor {NORM}"),
-    "extra tensor": (
-        _change_weights(lambda t: t.update({"lora.weight": np.ones(3, np.float32)})),
-        "unknown tensor lora.weight",
-    ),
-    "integer tensor": (
-        _change_weights(lambda t: t.update({NORM: t[NORM].astype(np.int8)})),
-        "type I8",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", REFUSALS)
-def test_refuses_what_it_cannot_use_in_one_sentence(tmp_path, case):
-    folder = tmp_path / "model"
-    make_qwen2_folder(folder)
-    load_model(folder)
-    spoil, named = REFUSALS[case]
-    spoil(folder)
-    with pytest.raises(ModelError) as caught:
-        load_model(folder)
-    message = str(caught.value)
-    assert named in message
-    if case != "broken tokenizer":  # quotes the library
-        assert "\n" not in message
-    assert message.endswith(".") or case == "broken tokenizer"
-
-
-def test_refuses_a_missing_folder_and_other_words():
-    with pytest.raises(ModelError, match="no/such is not a folder; a model is 'tiny' or"):
-        load_policy("no/such")
-
-
-def test_does_not_save_over_anything(tmp_path):
-    policy, _, tokenizer = load_policy("tiny")
-    (tmp_path / "note.txt").write_text("mine")
-    with pytest.raises(ModelError, match="not empty"):
-        save_model(tmp_path, policy, policy.init(jax.random.key(0)), tokenizer)
-    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
-
-
-def test_refuses_to_save_a_model_smaller_than_its_tokenizer(tmp_path):
-    make_qwen2_folder(tmp_path / "a")
-    _, _, large = load_model(tmp_path / "a")
-    policy = Policy(tiny_config(large.vocab_size - 1))
-    with pytest.raises(ModelError, match="vocab_size"):
-        save_model(tmp_path / "b", policy, policy.init(jax.random.key(0)), large)
-    assert not (tmp_path / "b").exists()
+def test_configurations_of_released_models():
+    llama = DecoderConfig.from_hf(real_config())
+    assert llama.num_params == 1_235_814_400
+    assert llama.rope_scaling is not None and llama.rope_scaling.factor == 32
+    qwen2 = DecoderConfig.from_hf({
+        "architectures": ["Qwen2ForCausalLM"], "hidden_size": 896, "intermediate_size": 4864, "max_window_layers": 21,
+        "max_position_embeddings": 32768, "model_type": "qwen2", "num_attention_heads": 14, "num_hidden_layers": 24,
+        "num_key_value_heads": 2, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0, "sliding_window": 32768,
+        "tie_word_embeddings": True, "use_sliding_window": False, "vocab_size": 151936, "hidden_act": "silu",
+    })  # fmt: skip
+    assert (qwen2.num_params, qwen2.head_dim, qwen2.qkv_bias) == (494_032_768, 64, True)
+    qwen3 = DecoderConfig.from_hf({
+        "architectures": ["Qwen3ForCausalLM"], "attention_bias": False, "head_dim": 128, "hidden_act": "silu",
+        "hidden_size": 1024, "intermediate_size": 3072, "max_position_embeddings": 40960, "max_window_layers": 28,
+        "model_type": "qwen3", "num_attention_heads": 16, "num_hidden_layers": 28, "num_key_value_heads": 8,
+        "rms_norm_eps": 1e-06, "rope_scaling": None, "rope_theta": 1000000, "sliding_window": None,
+        "tie_word_embeddings": True, "use_sliding_window": False, "vocab_size": 151936,
+    })  # fmt: skip
+    assert (qwen3.num_params, qwen3.head_dim, qwen3.qk_norm) == (596_049_920, 128, True)
+    for config in (llama, qwen2, qwen3):
+        assert DecoderConfig.from_hf(config.to_hf()) == config

@@ -12,9 +12,10 @@ from transformers import PreTrainedTokenizerFast
 from games.text import vocabulary
 from maro_jax.policy.config import ModelError
 from maro_jax.policy.tokenizer import FAMILIES, TextTokenizer, load_tokenizer, tiny_tokenizer
-from tests.policy.hf_fixture import make_chatml_tokenizer
+from tests.policy.hf_fixture import make_tokenizer
 
-TOKENIZERS = {"tiny": tiny_tokenizer(), "chatml": TextTokenizer(make_chatml_tokenizer())}
+BYTE_LEVEL = ("chatml", "qwen3", "llama3")
+TOKENIZERS = {"tiny": tiny_tokenizer()} | {name: TextTokenizer(make_tokenizer(name)) for name in BYTE_LEVEL}
 SPELLINGS = [name for framing in FAMILIES.values() for name in framing.control]
 
 # Arbitrary text mixed with the spellings of control tokens, whole and cut.
@@ -176,14 +177,14 @@ def test_saved_tiny_tokenizer_is_an_ordinary_one(tmp_path):
 
 def test_a_tokenizer_that_makes_control_ids_of_text_is_caught():
     """Some models hold the spelling of a control token as an ordinary word as well."""
-    inner = json.loads(make_chatml_tokenizer().backend_tokenizer.to_str())
+    inner = json.loads(make_tokenizer().backend_tokenizer.to_str())
     vocab = inner["model"]["vocab"] | {token["content"]: token["id"] for token in inner["added_tokens"]}
     inner["model"] = {"type": "WordLevel", "vocab": vocab, "unk_token": "a"}
     inner["pre_tokenizer"] = inner["normalizer"] = inner["decoder"] = None
     names = FAMILIES["chatml"].control
     tokenizer = TextTokenizer(
         PreTrainedTokenizerFast(
-            tokenizer_object=type(make_chatml_tokenizer().backend_tokenizer).from_str(json.dumps(inner)),
+            tokenizer_object=type(make_tokenizer().backend_tokenizer).from_str(json.dumps(inner)),
             extra_special_tokens=list(names),
         )
     )
@@ -192,7 +193,7 @@ def test_a_tokenizer_that_makes_control_ids_of_text_is_caught():
 
 
 def test_refuses_a_tokenizer_of_no_known_family(tmp_path):
-    ordinary = make_chatml_tokenizer()
+    ordinary = make_tokenizer()
     with pytest.raises(ModelError, match="<|im_start|>"):
         TextTokenizer(PreTrainedTokenizerFast(tokenizer_object=ordinary_without_added(ordinary)))
     with pytest.raises(ModelError, match="lacks tokenizer.json"):

@@ -11,6 +11,7 @@ from maro_jax.run import fields
 from maro_jax.run.config import (
     PRESETS,
     EvaluateConfig,
+    ExportConfig,
     ReplayConfig,
     TrainConfig,
     make_config,
@@ -19,7 +20,7 @@ from maro_jax.run.config import (
 from maro_jax.run.fields import ConfigError
 from maro_jax.run.flags import from_args, help_text, run_cli
 
-CONFIGS = [TrainConfig, EvaluateConfig, ReplayConfig]
+CONFIGS = [TrainConfig, EvaluateConfig, ReplayConfig, ExportConfig]
 COMMAND = """
 import sys
 from maro_jax.run.config import EvaluateConfig, ReplayConfig, TrainConfig

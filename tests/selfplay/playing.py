@@ -21,7 +21,7 @@ from maro_jax.selfplay.episodes import Episodes, RolloutPlan
 from maro_jax.selfplay.rollout import build_rollout
 from maro_jax.selfplay.table import RolloutSizes, Table
 from tests.games.recording import QUICKLY
-from tests.policy.hf_fixture import make_qwen2_folder
+from tests.policy.hf_fixture import make_model_folder
 
 # What is played: parameters of Werewolf, and the model.
 GAMES: dict[str, dict[str, Any]] = {
@@ -29,6 +29,8 @@ GAMES: dict[str, dict[str, Any]] = {
     "text": {"num_seats": 5, "max_days": 2, "speech_tokens": 4, "thought_tokens": 3},
     "folder": {"num_seats": 5, "max_days": 1, "speech_tokens": 4, "speech_acts": False},
 }
+# Other families of models, in a game that takes less time to compile.
+OTHER_FAMILIES = ("qwen3", "llama")
 EPISODES = 16
 
 # Three ways to lay the same episodes out: number of devices and sizes on each of them.
@@ -51,7 +53,7 @@ class World:
     """A game with two parameter sets of a model.
 
     Attributes:
-      name: of the game, see `GAMES`.
+      name: of the game, see `GAMES`, or of the family, see `OTHER_FAMILIES`.
       table: the game laid out for the model.
       params: the learner's parameters and the opponent's.
       torch_model: the same model by transformers, where it comes from a folder.
@@ -66,10 +68,11 @@ class World:
 @functools.cache
 def world(name: str) -> World:
     """A world by name; products are as exact as the device can make them."""
-    game, torch_model = make("werewolf-v0", **GAMES[name]), None
-    if name == "folder":
+    other, torch_model = name in OTHER_FAMILIES, None
+    game = make("kuhn-v0", speech_tokens=4) if other else make("werewolf-v0", **GAMES[name])
+    if other or name == "folder":
         with tempfile.TemporaryDirectory() as folder:
-            torch_model = make_qwen2_folder(Path(folder))
+            torch_model = make_model_folder(Path(folder), name if other else "qwen2")
             policy, loaded, tokenizer = load_policy(folder, precision="highest")
         params = (loaded, loaded)
     else:

@@ -14,7 +14,17 @@ from maro_jax.learner.loss import score_tokens
 from maro_jax.learner.packing import Streams, pack, packing_shapes
 from maro_jax.policy.attention import CausalAttention
 from maro_jax.selfplay.episodes import LEARNER, OPPONENT, Episodes
-from tests.selfplay.playing import COMPILER_OPTIONS, GAMES, all_learners, plan_of, played, program, world
+from tests.selfplay.playing import (
+    COMPILER_OPTIONS,
+    EPISODES,
+    GAMES,
+    OTHER_FAMILIES,
+    all_learners,
+    plan_of,
+    played,
+    program,
+    world,
+)
 from tests.selfplay.replies import behaviours_of, full_stream, mark_of, reply_of
 
 TOLERANCE = 1e-5
@@ -162,10 +172,11 @@ def test_log_probabilities_are_those_of_the_masked_renormalised_distribution(nam
     assert compared > 50
 
 
-def test_log_probabilities_of_a_folder_are_those_of_its_transformers_model():
-    place, episodes = world("folder"), played("folder")
+@pytest.mark.parametrize("name", ["folder", *OTHER_FAMILIES])
+def test_log_probabilities_of_a_folder_are_those_of_its_transformers_model(name: str):
+    place, episodes = world(name), played(name)
     made, compared = episodes.behaviours, 0
-    for episode in range(3):
+    for episode in range(3 if name in GAMES else EPISODES):
         for seat in range(place.table.spec.num_seats):
             stream = full_stream(place.table, episodes, episode, seat)
             with torch.no_grad():

@@ -7,67 +7,67 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
-
 from games.core import GameSpec
 from games.text import vocabulary
 from maro_jax.policy.tokenizer import TextTokenizer, tiny_tokenizer
-from tests.policy.hf_fixture import make_chatml_tokenizer
+from tests.policy.hf_fixture import make_tokenizer
 
-FAMILIES = ("tiny", "chatml", "chatml_merged")
+FAMILIES = ("tiny", "chatml_merged", "qwen3", "llama3_merged")
 
 # (what opens a turn, what closes it, what opens each section, what ends one, what lies between two) by family.
-FRAMES = {
+Frame = tuple[str, str, dict[str, str], str, str]
+
+
+def _sections(assistant: str) -> dict[str, str]:
+    return {name: f"{assistant}{name.capitalize()}:" for name in ("thought", "speech", "action")}
+
+
+def _chatml(assistant: str) -> Frame:
+    return "\n<|im_start|>user", "<|im_end|>\n", _sections(f"<|im_start|>{assistant}"), "<|im_end|>", "\n"
+
+
+FRAMES: dict[str, Frame] = {
     "tiny": ("", "", {"thought": "<|think|>", "speech": "<|say|>", "action": "<|act|>"}, "<|end|>", ""),
-    "chatml": (
-        "\n<|im_start|>user",
-        "<|im_end|>\n",
-        {
-            "thought": "<|im_start|>assistant\nThought:",
-            "speech": "<|im_start|>assistant\nSpeech:",
-            "action": "<|im_start|>assistant\nAction:",
-        },
-        "<|im_end|>",
-        "\n",
+    "chatml": _chatml("assistant\n"),
+    "qwen3": _chatml("assistant\n<think>\n\n</think>\n\n"),
+    "llama3": (
+        "<|start_header_id|>user<|end_header_id|>\n\nNews",
+        "<|eot_id|>",
+        _sections("<|start_header_id|>assistant<|end_header_id|>\n\n"),
+        "<|eot_id|>",
+        "",
     ),
 }
+_CONTROL = re.compile(r"(<\|\w+\|>|</?think>)")
 
 
 @functools.cache
 def tokenizer_of(name: str) -> TextTokenizer:
-    """A tokenizer by name: the tiny one, a byte-level BPE of few merges and one that merges all it can."""
+    """A tokenizer by name: the tiny one, a byte-level BPE of few merges, or one that merges all it can (`_merged`).
+
+    The latter is trained on the games' own phrases and on punctuation before line ends, where a merge could span.
+    """
     if name == "tiny":
         return tiny_tokenizer()
-    plain = make_chatml_tokenizer()
-    return TextTokenizer(plain if name == "chatml" else _merged(plain))
-
-
-def _merged(plain: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
-    """Trains on the games' own phrases and on punctuation before line ends, the places where a merge could span."""
-    inner = plain.backend_tokenizer
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer, tokenizer.decoder = inner.normalizer, inner.decoder
-    tokenizer.pre_tokenizer = inner.pre_tokenizer
-    trainer = trainers.BpeTrainer(
-        vocab_size=1500, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )
+    if not name.endswith("_merged"):
+        return TextTokenizer(make_tokenizer(name))
     texts = [*vocabulary.PHRASES, *(f"{phrase}:\n" for phrase in vocabulary.PHRASES), "user\n\n", "!?.\n"]
-    tokenizer.train_from_iterator(texts * 8, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>",
-        extra_special_tokens=["<|im_start|>", "<|im_end|>", "<|endoftext|>"],
-    )  # fmt: skip
+    return TextTokenizer(make_tokenizer(name.removesuffix("_merged"), texts, 1500))
 
 
 def encode(tokenizer: TextTokenizer, text: str) -> list[int]:
     """Ids of text in which control tokens are spelled."""
-    parts = re.split(r"(<\|\w+\|>)", text)
+    parts = _CONTROL.split(text)
     return list(
         itertools.chain.from_iterable(
             [tokenizer.control_id(part)] if index % 2 else tokenizer.encode(part) for index, part in enumerate(parts)
         )
     )
+
+
+def behind_control(text: str) -> str:
+    """What follows the last control token in text."""
+    return _CONTROL.split(text)[-1]
 
 
 def event_pieces(spec: GameSpec, row: Sequence[int]) -> list[str]:

@@ -274,7 +274,9 @@ def read_label(table: Table, stream: np.ndarray, node: np.ndarray, at: int, acti
     return at + len(mine)
 
 
-@pytest.mark.parametrize("family", ["tiny", pytest.param("chatml_merged", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "family", ["tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in ("chatml_merged", "llama3_merged"))]
+)
 def test_every_stream_of_a_rollout_is_what_the_seat_saw_and_said_and_nothing_else(family: str):
     table, records = played(family)
     spec, acts = table.spec, records.behaviours

@@ -39,7 +39,7 @@ def test_every_event_encodes_the_same_in_pieces_as_whole_and_with_what_follows(f
         assert sum(map(encode, pieces), []) == whole, pieces
         for start in starts if last != "{utterance}" else ():  # a speech is never encoded again
             assert encode("".join(pieces) + start) == whole + encode(start), (pieces, start)
-    opening = host.FRAMES[host.tokenizer_of(family).family][0].split("|>")[-1]
+    opening = host.behind_control(host.FRAMES[host.tokenizer_of(family).family][0])
     for start in starts:
         assert encode(opening + start) == encode(opening) + encode(start)
 
@@ -48,7 +48,7 @@ def test_every_event_encodes_the_same_in_pieces_as_whole_and_with_what_follows(f
 def test_labels_and_scripted_speech_encode_the_same_behind_their_frames(family: str):
     tokenizer = host.tokenizer_of(family)
     opens = host.FRAMES[tokenizer.family][2].values()
-    for before in [*(spelled.split("|>")[-1] for spelled in opens), "\nPlayer 3 says:"]:
+    for before in [*map(host.behind_control, opens), "\nPlayer 3 says:"]:
         for text in (*NINE.action_labels, *NINE.scripted_speech):
             assert tokenizer.encode(before + text) == tokenizer.encode(before) + tokenizer.encode(text)
     for text in NINE.scripted_speech:
