@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from games.core import SeatView
-from games.mystery import ABOUT, ANSWERS, CULPRIT, KIND, MOTIVES, NOTHING, OBJECTS, ROOMS, layout
+from games.mystery_spec import ABOUT, ANSWERS, CULPRIT, KIND, MOTIVES, NOTHING, OBJECTS, ROOMS, layout
 
 NOISE = 0.1  # scale of the Gumbel noise that keeps equal choices apart
 CONFLICT = 4.0  # log-odds that each contradiction counts against a suspect's being the only liar

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from games.core import GameError, view_of_actor
-from games.mystery import CULPRIT, KIND, ROLES, VOTE, Mystery, layout
+from games.mystery import Mystery
+from games.mystery_spec import CULPRIT, KIND, ROLES, VOTE, layout
 from games.players.mystery import heuristic
 from games.players.scripted import random_legal
 from tests.games.mystery_referee import Case, Referee, case_of, replay, suspects
