@@ -2,8 +2,8 @@
 
 The innocent take it that one suspect alone lies. Who did it is then the suspect without whose words everything that was
 said, found and seen fits together; questions and searches go where that is open. They answer truthfully. The culprit
-claims the room in which it knows that nobody was, stays with what it has said, searches only where nothing is left, and
-accuses whoever else looks most like the culprit.
+claims the room in which it knows that nobody was, tells of itself the rest as it was, and turns questions and
+accusations on whoever else looks most like the culprit, so that others search for that one's trace and not for its own.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from games.core import SeatView
-from games.mystery_spec import ABOUT, ANSWERS, CULPRIT, KIND, MOTIVES, NOTHING, OBJECTS, ROOMS, layout
+from games.mystery_spec import ABOUT, ANSWERS, CULPRIT, KIND, MOTIVES, NOTHING, OBJECTS, ROOMS, WHERE, layout
 
 NOISE = 0.1  # scale of the Gumbel noise that keeps equal choices apart
 CONFLICT = 4.0  # log-odds that each contradiction counts against a suspect's being the only liar
 MATCH = 1.1  # log-odds of a suspect who is said to have had the weapon or the motive
 TRACELESS = 0.7  # log-odds of a suspect of whom the emptied stack of the room it claims held no trace
+REFUSAL = 1.5  # log-odds of a suspect who would not answer about itself
 HEARSAY = 0.5  # log-odds of being suspected by somebody who is above suspicion; half as much against when trusted
-CANDOUR = 0.2  # the more, the more often the culprit says truly what it carried and what drives it
+CANDOUR = 1.0  # the more, the more often the culprit says truly what it carried and what drives it
 DISCRETION = 0.2  # the more, the more rarely the culprit says of another what is true of itself
-RESERVE, TRUST = (
-    0.25,
-    0.3,
-)  # scores of no opinion and of trusting somebody who is cleared; to suspect is its probability
+RESERVE = 0.25  # score of no opinion; that of suspecting somebody is the probability that they did it
+TRUST = 0.3  # score of trusting somebody who is cleared
 BLOCK = np.repeat(np.eye(3), [len(ROOMS), len(OBJECTS), len(MOTIVES)], axis=0)  # which answers are of one kind
 SCRIPT = ("was", "carried", "driven", "object_of", "drive_of", "saw")
 
@@ -60,6 +59,7 @@ class _Evidence:
       asked: f32[N, questions], 1 for what each seat was asked already.
       question: int[], what this seat was asked last.
       subject: f32[N], 1 for the seat that it was asked about.
+      refused: bool[N], seats that answered nothing about themselves.
       suspicion: f32[N], probability that each seat did it.
     """
 
@@ -95,6 +95,7 @@ class _Evidence:
         self.asked = table(rows("ask"), about, asks)
         self.question = value[jnp.max(jnp.where(rows("ask") & (target == view.seat), jnp.arange(len(kind)), 0))]
         self.subject = jnp.where(self.question < ABOUT, self.me, seats == self.question - ABOUT).astype(jnp.float32)
+        self.refused = jnp.any((rows("answer") & (actor == target) & (value == NOTHING))[:, None] * by > 0, axis=0)
         unseen = (facts == latest("was")) * (1.0 - self.known) * (view.role != CULPRIT)
         score = self._fit(unseen)
         opinions = table(rows("suspect"), by, about) - 0.5 * table(rows("trust"), by, about)
@@ -120,7 +121,8 @@ class _Evidence:
         match = of_suspect @ (self.weapon + self.motive)
         claimed = jnp.einsum("ssv->sv", self.claims)[:, : len(ROOMS)]
         traceless = (claimed @ self.emptied) * (1.0 - jnp.max(self.known[:, : len(ROOMS)], axis=1))
-        return -CONFLICT * conflicts + MATCH * match + TRACELESS * traceless - 1e4 * self.me
+        signs = MATCH * match + TRACELESS * traceless + REFUSAL * self.refused
+        return signs - CONFLICT * conflicts - 1e4 * self.me
 
 
 @jax.tree_util.register_dataclass
@@ -148,11 +150,10 @@ def _innocent(evidence: _Evidence) -> _Choice:
     suspicion = evidence.suspicion
     claimed = jnp.einsum("ssv->sv", evidence.claims)[:, : len(ROOMS)]
     somewhere = jnp.where(jnp.sum(claimed, axis=1, keepdims=True) > 0, claimed, 1.0 / len(ROOMS))
-    unsolved = 2.0 - jnp.sum(evidence.weapon) - jnp.sum(evidence.motive)
-    rooms = unsolved / len(ROOMS) + 2.0 * suspicion @ somewhere
+    rooms = 2.0 * suspicion @ somewhere
     # Who is asked for a fact that this seat knows is caught lying.
     catches = jnp.array([2.0, 0.5, 0.5]) + jnp.array([0.0, 1.0, 1.0]) * (evidence.known @ BLOCK > 0)
-    about = 1.5 * (1.0 - suspicion)[:, None] * suspicion
+    about = 0.8 * (1.0 - suspicion)[:, None] * suspicion
     questions = jnp.concatenate([suspicion[:, None] * catches, about], axis=1) * (1.0 - evidence.asked)
     show, accuse = jnp.float32(10.0), jnp.float32(0.0)
     return _Choice(questions, rooms * ~evidence.emptied, 10.0 * _truth(evidence), show, accuse)
@@ -167,9 +168,10 @@ def _truth(evidence: _Evidence) -> jax.Array:
 
 
 def _culprit(evidence: _Evidence) -> _Choice:
-    """The culprit's scores: it asks anybody anything new, and searches only where nothing can be found any more."""
+    """The culprit's scores: it asks whom it can best accuse where they were, and finds nothing that it can help."""
     rooms = -1.0 * ~evidence.emptied
-    questions = 0.5 * (1.0 - evidence.asked)
+    where = jnp.arange(evidence.asked.shape[1]) == WHERE
+    questions = 2.0 * evidence.suspicion[:, None] * where * (1.0 - evidence.asked)
     return _Choice(questions, rooms, _lie(evidence), show=jnp.float32(-10.0), accuse=jnp.float32(1.0))
 
 
