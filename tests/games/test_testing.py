@@ -30,6 +30,10 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
+# Few games repeat what a seat was dealt; so many of them are played that some do.
+EPISODES = {"mystery-v0": 1500}
+
+
 def test_every_registered_game_is_checked():
     assert set(SMALL) == set(GAMES)
 
@@ -37,10 +41,8 @@ def test_every_registered_game_is_checked():
 @pytest.mark.parametrize("name", SMALL)
 def test_every_game_conforms(name: str):
     game = make(name, **SMALL[name])
-    played = check_game(game, episodes=100)
-    compared = check_hiding(game.spec, played)
-    # Seats were in positions that could be compared; the scripts of a mystery hardly ever repeat.
-    assert compared > 20 or name == "mystery-v0"
+    played = check_game(game, episodes=EPISODES.get(name, 100))
+    assert check_hiding(game.spec, played) > 20  # seats were in positions that could be compared
 
 
 @pytest.mark.parametrize("family", host.FAMILIES)
