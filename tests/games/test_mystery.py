@@ -408,7 +408,10 @@ def same_to_both(game: Mystery, one: Any, two: Any, seats: np.ndarray, legal: np
     tops = [np.take_along_axis(each.stacks, each.drawn[..., None].astype(int), axis=2)[..., 0] for each in (one, two)]
     searches = slice(first["search"], first["search"] + game.rooms)
     mine = ((one.actor == seats) & (one.phase == TURN))[:, None]
-    allowed[:, searches] &= ~mine | (tops[0] == tops[1])
+    same = tops[0] == tops[1]
+    for clue, told in enumerate(("weapon", "motive")):
+        same &= (tops[0] != game.num_seats + clue) | (getattr(one, told) == getattr(two, told))[:, None]
+    allowed[:, searches] &= ~mine | same
     differs = (one.clue != two.clue).any(axis=1) & (one.phase == SHOW)
     allowed[:, first["show"]] &= ~differs
     return allowed
