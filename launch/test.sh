@@ -17,4 +17,4 @@ echo "== import contracts"
 "$bin/lint-imports"
 echo "== tests"
 # As many processes as cores, at most four (each takes about 3 GiB); see tests/conftest.py for what stays together.
-exec "$PYTHON_VENV" -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup --no-loadscope-reorder "$@"
+exec "$PYTHON_VENV" -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadscope --no-loadscope-reorder "$@"

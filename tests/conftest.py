@@ -1,5 +1,6 @@
 """The test session: eight virtual CPU devices, no network, and a slow tier behind `--all`."""
 
+import functools
 import gc
 import os
 
@@ -17,7 +18,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import TYPE_CHECKING  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 import pytest  # noqa: E402
 
@@ -25,26 +26,42 @@ if TYPE_CHECKING:
     from tests.entry_points import FinishedRun
 
 MOST_MAPPINGS = 20_000
+RUNS = "runs"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="also run the tests marked slow")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # A file stays in one process, and all that read the finished run in the same one. They start first, and the other
-    # tests of whole runs after them, so that no long file is left for the end.
-    readers = {item.path for item in items if "finished_run" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: (item.path not in readers, item.path.parent != Path(__file__).parent))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("runs" if item.path in readers else str(item.path)))
+    # What reads the finished run starts first and the other tests of whole runs follow, so that no long file is left
+    # for the end.
+    root = Path(__file__).parent
+    items.sort(key=lambda item: (_group_of(item.path) != RUNS, item.path.parent != root))
     if config.getoption("--all"):
         return
     slow = [item for item in items if item.get_closest_marker("slow")]
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+@functools.cache
+def _group_of(file: Path) -> str:
+    """Tests that share programs or a run stay in one process: those of a file, and all that read the finished run."""
+    return RUNS if "finished_run" in file.read_text(encoding="utf-8") else str(file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several processes, a process takes a group at a time."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group_of(config.rootpath / nodeid.split("::")[0])
+
+    return ByGroup(config, log)
 
 
 @pytest.fixture(scope="module", autouse=True)
