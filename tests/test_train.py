@@ -207,7 +207,7 @@ def _pickled_model(folder):
 @pytest.mark.parametrize(
     ("flag", "sentence"),
     [
-        ("--preset=werewolf-big", "--preset=werewolf-big is not one of werewolf-tiny, werewolf-smoke"),
+        ("--preset=werewolf-big", "--preset=werewolf-big is not one of werewolf-tiny, werewolf-smoke, bargaining-tiny"),
         ("--games=werwolf-v0", "social_deduction-v0, werewolf-v0; did you mean werewolf-v0?"),
         ("--games=werewolf-v0:seats=6", "werewolf-v0 has no parameter 'seats'; it has: num_seats"),
         ("--games=werewolf-v0:num_seats=4", "num_seats"),
