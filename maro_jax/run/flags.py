@@ -18,8 +18,9 @@ from absl import flags
 from maro_jax.run import exit_codes
 from maro_jax.run.config import PRESETS, EvaluateConfig, ExportConfig, ReplayConfig, TrainConfig, make_config
 from maro_jax.run.fields import ConfigError, check_choice, describe, nearest
+from maro_jax.run.play_config import PlayConfig
 
-Config = TypeVar("Config", TrainConfig, EvaluateConfig, ReplayConfig, ExportConfig)
+Config = TypeVar("Config", TrainConfig, EvaluateConfig, ReplayConfig, ExportConfig, PlayConfig)
 
 _EXAMPLES: Mapping[type, tuple[str, ...]] = {
     TrainConfig: (
@@ -39,6 +40,11 @@ _EXAMPLES: Mapping[type, tuple[str, ...]] = {
     ExportConfig: (
         "python -m maro_jax.export runs/werewolf-tiny --out=models/werewolf",
         "python -m maro_jax.export runs/qwen --out=models/qwen-werewolf --dtype=bfloat16",
+    ),
+    PlayConfig: (
+        "python -m maro_jax.play --game=werewolf-v0:num_seats=6",
+        "python -m maro_jax.play --game=avalon-v0:num_seats=5 --seat=2 --seed=7",
+        "python -m maro_jax.play --others=runs/werewolf-tiny --output=mine.html",
     ),
 }
 

@@ -301,25 +301,52 @@ def _scripted_reply(
     views = jax.vmap(lambda game: view_of_actor(table.game, game))(lanes.game)
     sensible = jax.vmap(table.heuristic)(views, keys)
     action = jnp.where(holder == HEURISTIC, sensible, jax.vmap(random_legal)(views, keys))
-    for section in (THOUGHT, SPEECH):
+    speech = _span(table.lexicon, jnp.asarray(table.lexicon.scripted_speech)[action])
+    return write_reply(table, lanes, records, speaking, action, speech)
+
+
+def write_reply(
+    table: Table,
+    lanes: LaneState,
+    records: Episodes,
+    speaking: jax.Array,
+    action: jax.Array,
+    speech: tuple[jax.Array, jax.Array],
+) -> tuple[LaneState, Episodes]:
+    """Writes whole replies that no model sampled: no thought, then what is said, then the label of what is done.
+
+    Args:
+      table: the game laid out for the policy.
+      lanes: L lanes; all are marked as `REPLIED`.
+      records: the batch's records.
+      speaking: bool[L], where something is written.
+      action: int32[L].
+      speech: int32[L, K] and int32[L], tokens said where speech is free, cut at the phase's budget.
+    """
+    silence = speech[0], jnp.zeros_like(speech[1])
+    for section, text in ((THOUGHT, silence), (SPEECH, speech)):
         if table.grammar.budgets[:, section].any():
-            lanes, records = _scripted_section(table, lanes, records, speaking, section, action)
-    lanes, records = _scripted_label(table, lanes, records, speaking, action)
+            lanes, records = _write_section(table, lanes, records, speaking, section, text)
+    lanes, records = _write_label(table, lanes, records, speaking, action)
     return dataclasses.replace(lanes, mode=jnp.full_like(lanes.mode, REPLIED), action=action), records
 
 
-def _scripted_section(
-    table: Table, lanes: LaneState, records: Episodes, speaking: jax.Array, section: int, action: jax.Array
+def _write_section(
+    table: Table,
+    lanes: LaneState,
+    records: Episodes,
+    speaking: jax.Array,
+    section: int,
+    said: tuple[jax.Array, jax.Array],
 ) -> tuple[LaneState, Episodes]:
-    """Appends a scripted seat's free section (thoughts stay empty), its close and the way to the next section."""
+    """Appends a free section, its close and the way to the next section."""
     lexicon, grammar = table.lexicon, table.grammar
     here = speaking & (lanes.section == section)
     phase = lanes.game.phase
     budget = jnp.asarray(grammar.budgets)[phase, section]
     seat = jnp.maximum(lanes.game.actor, 0).astype(jnp.int32)
     slot = jnp.where(here, lanes.slot, records.tokens.shape[0])
-    text, spoken = _span(lexicon, jnp.asarray(lexicon.scripted_speech)[action])
-    spoken = jnp.minimum(spoken, budget) if section == SPEECH else jnp.zeros_like(spoken)
+    text, spoken = said[0], jnp.minimum(said[1], budget)
     close = jnp.full((*spoken.shape, 1), lexicon.section_close)
     tokens, count = join(text, spoken, close, jnp.ones_like(spoken))
     at = lanes.of_actor(lanes.length)
@@ -351,7 +378,7 @@ def _scripted_section(
     ), records
 
 
-def _scripted_label(
+def _write_label(
     table: Table, lanes: LaneState, records: Episodes, speaking: jax.Array, action: jax.Array
 ) -> tuple[LaneState, Episodes]:
     """Appends the rest of the chosen action's label; tokens that had alternatives are marked as chosen."""

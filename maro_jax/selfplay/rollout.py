@@ -98,7 +98,7 @@ def play(
 ) -> tuple[Episodes, Usage]:
     """Plays one device's share of the plan; see `build_rollout`."""
     episodes = plan.episode.shape[0]
-    cache = _prefilled_cache(table, sizes, models, params) if models else None
+    cache = prefilled_cache(table, sizes, models, params) if models else None
     scripted_rows = sizes.scripted_rows(models) if scripted else 0
 
     def has_work(carry: tuple) -> jax.Array:
@@ -113,7 +113,7 @@ def play(
         if models:
 
             def step(_: jax.Array, carry: tuple) -> tuple:
-                return _one_step(table, sizes, models, plan, key, params, temperature, *carry)
+                return take_step(table, sizes, models, plan, key, params, temperature, *carry)
 
             carry = (lanes, records, cache, usage)
             lanes, records, cache, usage = jax.lax.fori_loop(0, sizes.decode_steps, step, carry)
@@ -130,7 +130,7 @@ def play(
     return records, usage
 
 
-def _prefilled_cache(table: Table, sizes: RolloutSizes, models: int, params: Any) -> KVCache:
+def prefilled_cache(table: Table, sizes: RolloutSizes, models: int, params: Any) -> KVCache:
     """An empty cache with every role's prefix computed once for every parameter set."""
     policy, lexicon, spec = table.policy, table.lexicon, table.spec
     roles = len(spec.roles)
@@ -154,7 +154,7 @@ def _prefilled_cache(table: Table, sizes: RolloutSizes, models: int, params: Any
     return dataclasses.replace(cache, prefix_k=keys, prefix_v=values, prefix_length=jnp.tile(lengths, models))
 
 
-def _one_step(
+def take_step(
     table: Table,
     sizes: RolloutSizes,
     models: int,
@@ -167,7 +167,10 @@ def _one_step(
     cache: KVCache,
     usage: Usage,
 ) -> tuple[LaneState, Episodes, KVCache, Usage]:
-    """Takes the model step that is fullest: ingest or decode, for the learner or for the opponent."""
+    """Takes the model step that is fullest: ingest or decode, for the learner or for the opponent.
+
+    Arguments as those of `play`, and what it carries from step to step.
+    """
     tokens = pending(lanes)
     holder = lanes.of_actor(lanes.holder)
     waiting = (lanes.mode == WAITING) & (tokens > 0)

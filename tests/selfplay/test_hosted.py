@@ -1,0 +1,91 @@
+"""A game led by the host, turn by turn, is the game that a rollout plays."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from games.text.grammar import SPEECH_TOKEN
+from maro_jax.selfplay.episodes import HEURISTIC, LEARNER, PERSON, RANDOM, Episodes, RolloutPlan
+from maro_jax.selfplay.hosted import HostedGame
+from maro_jax.selfplay.rollout import play
+from maro_jax.selfplay.table import RolloutSizes
+from tests.selfplay.playing import COMPILER_OPTIONS, World, world
+
+SEED = 5
+
+
+@pytest.fixture(scope="module")
+def table_and_params() -> World:
+    return world("text")
+
+
+@pytest.fixture(scope="module")
+def scripted(table_and_params: World) -> Episodes:
+    """One game of heuristic players, by a rollout."""
+    table = table_and_params.table
+    sizes = RolloutSizes.fit(table, 1, table.stream_capacity(0, "refuse"))
+    zero = jnp.zeros(1, jnp.int32)
+    plan = RolloutPlan(zero, zero, jnp.full((1, len(table.spec.sides)), HEURISTIC, jnp.int8))
+
+    def rollout() -> Episodes:
+        return play(table, sizes, 0, True, None, jnp.ones((0,)), jax.random.key(SEED), plan)[0]
+
+    return jax.device_get(jax.jit(rollout, compiler_options=COMPILER_OPTIONS)())
+
+
+def test_persons_who_do_and_say_what_scripted_players_did_leave_the_same_streams(
+    table_and_params: World, scripted: Episodes
+):
+    table, made = table_and_params.table, scripted.behaviours
+    game = HostedGame(table, [PERSON] * table.spec.num_seats, SEED)
+    asked = 0
+    while (seat := game.run()) is not None:
+        decision = int(game.lanes.game.step[0])
+        assert seat == made.seat[0, decision]
+        assert game.legal() == np.flatnonzero(made.legal[0, decision]).tolist()
+        reply = slice(made.start[0, decision], made.end[0, decision])
+        kinds, tokens = scripted.node[0, seat, reply], scripted.tokens[0, seat, reply]
+        spoken = tokens[(kinds == SPEECH_TOKEN) & (tokens != table.lexicon.section_close)]
+        game.reply(int(made.action[0, decision]), spoken.tolist())
+        asked += 1
+    assert asked > 10
+    played = jax.device_get(game.records)
+    for name in ("tokens", "node", "decision", "lengths", "roles", "outcome", "event_rows", "event_audience"):
+        np.testing.assert_array_equal(getattr(played, name), getattr(scripted, name), name)
+    chosen = made.seat[0] >= 0
+    # A turn with nothing to say and one thing to do is played without asking, as it is for a scripted player.
+    assert asked <= chosen.sum() and set(played.behaviours.holder[0, chosen]) == {PERSON}
+
+
+def test_a_policy_and_scripted_players_sit_beside_a_person(table_and_params: World):
+    table, (params, _) = table_and_params.table, table_and_params.params
+    holders = [PERSON, LEARNER, HEURISTIC, RANDOM, LEARNER]
+    game = HostedGame(table, holders, SEED, params)
+    while (seat := game.run()) is not None:
+        assert seat == 0
+        game.reply(game.legal()[0], table.tokenizer.encode(" I accuse Player 2, I accuse Player 3"))
+    played = jax.device_get(game.records)
+    assert played.finished[0] or played.truncated[0]
+    made = played.behaviours
+    for decision in np.flatnonzero(made.seat[0] >= 0):
+        seat = made.seat[0, decision]
+        assert made.holder[0, decision] == holders[seat]
+        reply = slice(made.start[0, decision], made.end[0, decision])
+        sampled = played.log_probs[0, seat, reply].sum() < 0
+        assert sampled == (holders[seat] == LEARNER)
+    spoken = np.asarray(game.lanes.utterance_lengths[0])[: int(game.lanes.game.step[0])]
+    assert spoken.max() == table.spec.speech_tokens  # cut at the budget
+
+
+def test_what_nobody_may_say_is_left_out(table_and_params: World):
+    table = table_and_params.table
+    game = HostedGame(table, [PERSON] * table.spec.num_seats, SEED)
+    word = table.tokenizer.encode(" accuse")
+    while not table.spec.phases[int(game.lanes.game.phase[0])].speech_tokens:
+        game.run()
+        game.reply(game.legal()[0])
+        assert game.run() is not None
+    decision = int(game.lanes.game.step[0])
+    game.reply(game.legal()[0], [table.lexicon.section_close, *word, table.tokenizer.pad_id])
+    assert game.said(decision) == "accuse"
