@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,6 +45,8 @@ def play(config: PlayConfig, ask: Ask = input, tell: Tell = print) -> dict[str, 
       EOFError: from `ask`, if the person leaves.
     """
     config.validate()
+    if config.seed < 0:
+        config = dataclasses.replace(config, seed=secrets.randbelow(2**31))
     keep_freed_memory()
     arrange_cpu_devices(1)
     import numpy as np
@@ -62,11 +65,11 @@ def play(config: PlayConfig, ask: Ask = input, tell: Tell = print) -> dict[str, 
     episodes = _on_the_host(game.records)
     [record] = game_records(game.table, episodes, None, np.arange(1), 0, config.seed)
     how = "ended by the rules" if record["terminated"] else "cut off, nobody wins"
-    tell(f"\n{spec.name}, {how}")
+    tell(f"\n{spec.name}, seed {config.seed}, {how}")
     for index, of in enumerate(record["seats"]):
         you = " (you)" if index == seat else ""
         tell(f"  {of['name']:<10} {of['role']:<12} {of['outcome']:+.2f}{you}")
-    output = Path(config.output).expanduser()
+    output = config.replay
     output.write_text(render([record], f"maro-jax: a game of {spec.name}"), encoding="utf-8")
     tell(f"replay: {output.resolve()}")
     return record

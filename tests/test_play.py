@@ -22,7 +22,7 @@ def answers(*first: str) -> Iterator[str]:
 
 
 def sit(tmp_path: Path, *first: str, **settings: object) -> tuple[dict, list[str], list[str]]:
-    config = PlayConfig(**({"game": WEREWOLF, "seat": 2, "output": str(tmp_path / "game.html")} | settings))
+    config = PlayConfig(**({"game": WEREWOLF, "seat": 2, "seed": 0, "output": str(tmp_path / "game.html")} | settings))
     said, told, asked = answers(*first), [], []
 
     def ask(prompt: str) -> str:
@@ -81,6 +81,14 @@ def test_labels_that_are_numbers_are_meant_when_written():
 def test_what_cannot_be_played_is_refused(settings: dict, sentence: str):
     with pytest.raises(ConfigError, match=sentence):
         play(PlayConfig(**settings), lambda prompt: "1", lambda line: None)
+
+
+def test_a_replay_that_is_not_named_never_replaces_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("game.html", "game-2.html", "game-3.html"):
+        assert PlayConfig().replay == Path(name)
+        Path(name).touch()
+    assert PlayConfig(output="game.html").replay == Path("game.html")
 
 
 def test_a_run_is_played_against_in_its_own_game(tmp_path: Path, finished_run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 from maro_jax.run.directory import recorded_config
@@ -26,8 +27,13 @@ class PlayConfig:
         group="game", example="runs/werewolf-tiny",
     )  # fmt: skip
     temperature: float = setting(1.0, "sampling temperature of a policy", group="game", positive=True)
-    seed: int = setting(0, "of the deal and of all chance", group="game", low=0, high=2**31 - 1)
-    output: str = setting("game.html", "file for the replay of the game", group="game", example="mine.html")
+    seed: int = setting(
+        -1, "of the deal and of all chance; -1: a new one each time", group="game", low=-1, high=2**31 - 1
+    )
+    output: str = setting(
+        "", "file for the replay of the game; empty: game.html, or game-2.html and so on", group="game",
+        example="mine.html",
+    )  # fmt: skip
 
     def validate(self) -> None:
         """Checks everything that can be known without the game or weights.
@@ -43,10 +49,18 @@ class PlayConfig:
                 f"--game={chosen} are several games and one is played; name it, for example "
                 f"--game={split_games(chosen)[0]}"
             )
-        check_output("output", self.output)
+        check_output("output", self.output or "game.html")
 
     @property
     def chosen_game(self) -> str:
         """The game as text."""
         recorded = recorded_config(Path(self.others).expanduser()) if is_run(self.others) else None
         return self.game or (recorded or {}).get("games", EXAMPLE_GAME)
+
+    @property
+    def replay(self) -> Path:
+        """The file to write: as told, or the first free name."""
+        if self.output:
+            return Path(self.output).expanduser()
+        names = itertools.chain(["game.html"], (f"game-{number}.html" for number in itertools.count(2)))
+        return next(Path(name) for name in names if not Path(name).exists())

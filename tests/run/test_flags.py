@@ -19,8 +19,9 @@ from maro_jax.run.config import (
 )
 from maro_jax.run.fields import ConfigError
 from maro_jax.run.flags import from_args, help_text, run_cli
+from maro_jax.run.play_config import PlayConfig
 
-CONFIGS = [TrainConfig, EvaluateConfig, ReplayConfig, ExportConfig]
+CONFIGS = [TrainConfig, EvaluateConfig, ReplayConfig, ExportConfig, PlayConfig]
 COMMAND = """
 import sys
 from maro_jax.run.config import EvaluateConfig, ReplayConfig, TrainConfig
