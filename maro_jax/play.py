@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maro_jax.run import exit_codes
-from maro_jax.run.config import TrainConfig
+from maro_jax.run.config import SCRIPTED, TrainConfig
 from maro_jax.run.devices import arrange_cpu_devices, keep_freed_memory
 from maro_jax.run.directory import recorded_config
 from maro_jax.run.fields import ConfigError
 from maro_jax.run.flags import run_cli
 from maro_jax.run.inputs import is_run
-from maro_jax.run.play_config import SCRIPTED, PlayConfig
+from maro_jax.run.play_config import PlayConfig
 from maro_jax.run.replay_html import render
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _seated(config: PlayConfig) -> tuple[HostedGame, int]:
     other = {"heuristic": HEURISTIC, "random": RANDOM}.get(config.others, LEARNER)
     holders = [PERSON if index == seat else other for index in range(seats)]
     params = None if scripted else jax.device_put(params, jax.devices()[0])
-    return HostedGame(table, holders, config.seed, params, config.temperature), seat
+    return HostedGame(table, session.arena.sizes.capacity, holders, config.seed, params, config.temperature), seat
 
 
 def _introduction(game: HostedGame, seat: int) -> str:
@@ -119,15 +119,14 @@ def _wrapped(text: str) -> list[str]:
 
 def _tell_news(game: HostedGame, seat: int, shown: int, tell: Tell) -> int:
     """Tells what the seat has come to see since row `shown` of the log; returns the row to go on from."""
+    import jax
     import numpy as np
 
-    log = game.lanes.game.log
-    size = int(log.size[0])
-    audience = np.asarray(log.audience[0]).astype(int)
-    for row in range(shown, size):
-        if audience[row] >> seat & 1:
-            tell(f"  {_line(game, np.asarray(log.rows[0, row]))}")
-    return size
+    log = jax.tree.map(lambda leaf: leaf[0], game.lanes.game.log)
+    for row in np.flatnonzero(np.asarray(log.visible_to(seat))):
+        if row >= shown:
+            tell(f"  {_line(game, np.asarray(log.rows[row]))}")
+    return int(log.size)
 
 
 def _line(game: HostedGame, row: Any) -> str:

@@ -285,7 +285,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "eval_games": 32,
         "final_games": 64,
     },
-    # The quickstart with other games, in about its time: more of what is short, less of what is long.
+    # The quickstart with other games: more of what is short, less of what is long.
     "bargaining-tiny": {"games": "bargaining-v0", "episodes": 1024, "lanes": 256, "eval_games": 1024},
     "shopping-tiny": {"games": "shopping-v0", "episodes": 1024, "lanes": 256, "eval_games": 1024},
     "avalon-tiny": {

@@ -6,11 +6,10 @@ import dataclasses
 import itertools
 from pathlib import Path
 
+from maro_jax.run.config import SCRIPTED
 from maro_jax.run.directory import recorded_config
 from maro_jax.run.fields import ConfigError, check, setting
 from maro_jax.run.inputs import EXAMPLE_GAME, check_output, check_player, is_run, parse_games, split_games
-
-SCRIPTED = ("heuristic", "random")
 
 
 @dataclasses.dataclass(frozen=True)

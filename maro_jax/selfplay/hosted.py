@@ -53,11 +53,20 @@ class HostedGame:
     lanes: LaneState
     records: Episodes
 
-    def __init__(self, table: Table, holders: Sequence[int], seed: int, params: Any = None, temperature: float = 1.0):
+    def __init__(
+        self,
+        table: Table,
+        capacity: int,
+        holders: Sequence[int],
+        seed: int,
+        params: Any = None,
+        temperature: float = 1.0,
+    ):
         """Deals the game.
 
         Args:
           table: the game laid out for a policy.
+          capacity: stream tokens of a seat after its role prefix; a game that needs more is cut off.
           holders: who decides for each seat: `PERSON`, `LEARNER` (which needs `params`), `HEURISTIC` or `RANDOM`.
           seed: of the deal and of all chance.
           params: the policy's parameters.
@@ -65,7 +74,7 @@ class HostedGame:
         """
         self.table = table
         spec, zero = table.spec, jnp.zeros(1, jnp.int32)
-        sizes = RolloutSizes.fit(table, 1, table.stream_capacity(0, "refuse"))
+        sizes = RolloutSizes.fit(table, 1, capacity)
         self._programs = _compiled(table, sizes)
         self._plan = RolloutPlan(episode=zero, deal=zero, holders=jnp.zeros((1, len(spec.sides)), jnp.int8))
         self._key = jax.random.key(seed)
