@@ -243,14 +243,14 @@ def _final_matches(
     leave_if_asked: Callable[[int], None],
 ) -> dict[str, Any]:
     """What the run is judged by; results are kept as they come, so that none is played twice."""
-    from maro_jax.league.final import FINAL_MATCHES, final_matches, summarise
+    from maro_jax.league.final import FINAL_MATCHES, final_matches, match_games, summarise
 
-    phase = console.phase("final matches", len(FINAL_MATCHES) * len(trainer.arenas) * config.final_games)
+    games = {name: match_games(name, config.final_games) for name in FINAL_MATCHES}
+    phase = console.phase("final matches", len(trainer.arenas) * sum(games.values()))
 
     def finished(results: dict[str, dict[str, Any]]) -> None:
         directory.write_matches(results)
-        done = sum(name in entries for entries in results.values() for name in FINAL_MATCHES)
-        phase.update(done * config.final_games)
+        phase.update(sum(games[name] for entries in results.values() for name in games if name in entries))
         leave_if_asked(trainer.total_iterations)
 
     results = final_matches(

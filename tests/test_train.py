@@ -61,7 +61,7 @@ def test_a_run_leaves_its_summary_metrics_games_and_replay(finished_run):
     for name in ("win_rate", "win_rate_scripted_before", "win_rate_scripted_after", "win_rate_random_before"):
         assert 0 <= summary[name] <= 1
         assert summary[f"{name}_low"] <= summary[name] <= summary[f"{name}_high"]
-        assert summary[f"{name}_games"] == 16
+        assert summary[f"{name}_games"] == (16 if name == "win_rate" else 8)
         assert math.isclose(np.mean([rate["mean"] for rate in summary[f"{name}_sides"].values()]), summary[name])
     assert summary["temperature"] == 1.0 and summary["games_per_second"] > 0
     assert summary["seconds_total"] > 0 and 0.1 < summary["peak_rss_gib"] < 64

@@ -223,7 +223,7 @@ def _warm_start(swept: Mapping[str, str], base: Sequence[str], config: TrainConf
     except ConfigError as error:
         raise ConfigError(f"{error} (the warm start that trials share has the flags outside the grid)") from None
     # Its final matches say nothing about the trials; --lanes is a number of games that every layout can play.
-    few = min(warm_start.final_games, max(4, warm_start.lanes))
+    few = min(warm_start.final_games, max(8, warm_start.lanes))
     return dataclasses.replace(warm_start, final_games=few)
 
 

@@ -19,6 +19,7 @@ FINAL_MATCHES = {  # title, who plays, against whom
     "win_rate_random_before": ("warm start against random players", "warm start", "random"),
     "win_rate_random_after": ("trained against random players", "trained", "random"),
 }
+JUDGED_BY = "win_rate"
 # One purpose an opponent, so that the matches before and after training share deals and what scripted players draw.
 # Those of the matches between iterations lie below.
 FINAL_PURPOSES = {"warm start": 1_000_000, "heuristic": 1_000_001, "random": 1_000_002}
@@ -41,7 +42,7 @@ def final_matches(
       arenas: the run's games.
       trained: parameters at the end.
       warm_start: parameters at the beginning of self-play.
-      games: of each match.
+      games: of the match that the run is judged by; see `match_games`.
       temperature: of both policies.
       results: of matches played before an interruption.
       finished: called with the results before each match, and at the end.
@@ -53,12 +54,17 @@ def final_matches(
             known = results.get(arena.name, {})
             if name not in known:
                 result = match.play_match(
-                    arena, players[player], players[against], games, purpose=FINAL_PURPOSES[against],
+                    arena, players[player], players[against], match_games(name, games), purpose=FINAL_PURPOSES[against],
                     temperature=temperature, opponent_temperature=temperature,
                 )  # fmt: skip
                 results = results | {arena.name: known | _entries(name, result)}
     finished(results)
     return results
+
+
+def match_games(name: str, games: int) -> int:
+    """Games of a final match: all in the one that the run is judged by, half in those that place it."""
+    return games if name == JUDGED_BY else games // 2
 
 
 def _entries(name: str, result: MatchResult) -> dict[str, Any]:

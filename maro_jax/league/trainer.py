@@ -29,7 +29,12 @@ PLAY, CLONE, SHUFFLE, MATCH = range(4)
 NUM_PURPOSES = 4
 
 CONTEXT_WEIGHT = 1.0  # of language modelling in the warm start, per reply token
-MICRO_BATCH_TOKENS = {"self-play": 8192, "warm start": 2048}  # about
+# About as many tokens of a micro-batch fall to a device. A CPU gains nothing by more, and small ones fill better.
+MICRO_BATCH_TOKENS = {
+    "cpu": {"self-play": 2048, "warm start": 640},
+    "gpu": {"self-play": 8192, "warm start": 4096},
+    "tpu": {"self-play": 8192, "warm start": 4096},
+}
 
 
 @jax.tree_util.register_dataclass
@@ -79,11 +84,12 @@ class Trainer:
         self.decisions = Decisions.of([arena.table for arena in arenas])
         shards = mesh.shape["data"] * mesh.shape["fsdp"]
         capacities = [arena.sizes.capacity for arena in arenas]
+        tokens = MICRO_BATCH_TOKENS[mesh.devices.flat[0].platform]
 
         def learner(
             kind: str, credit: CreditOptions, rate: float, final: float, steps: int, **weights: float
         ) -> Learner:
-            shapes = packing_shapes(self.decisions, capacities, MICRO_BATCH_TOKENS[kind], shards)
+            shapes = packing_shapes(self.decisions, capacities, shards * tokens[kind], shards)
             schedule = optax.linear_schedule(rate, rate * final, max(1, steps))
             return Learner(
                 self.decisions, shapes, mesh, credit, schedule,

@@ -82,16 +82,20 @@ def context_loss(decisions: Decisions, params: Any, encoded: jax.Array, streams:
     inside = (streams.segment[:, :-1] == streams.segment[:, 1:]) & (streams.segment[:, 1:] >= 0)
     inside = jnp.pad(inside, ((0, 0), (0, 1)))
 
-    @jax.checkpoint
     def chunk_loss(chunk: tuple) -> jax.Array:
         hidden, token, counted = chunk
         log_probs = jax.nn.log_softmax(decisions.policy.logits(params, hidden), axis=-1)
         picked = jnp.take_along_axis(log_probs, token[..., None], axis=-1)[..., 0]
         return -jnp.sum(jnp.where(counted, picked, 0.0))
 
-    chunks = _along_queries((encoded, following, inside), max(1, CONTEXT_CHUNK // rows))
-    _, losses = jax.lax.scan(lambda carry, chunk: (carry, chunk_loss(chunk)), None, chunks)
-    return jnp.sum(losses) / jnp.maximum(jnp.sum(inside), 1)
+    places = max(1, CONTEXT_CHUNK // rows)
+    if places >= width:  # nothing is gained by computing the logits of the only chunk once more for the gradient
+        loss = chunk_loss((encoded, following, inside))
+    else:
+        chunks = _along_queries((encoded, following, inside), places)
+        _, losses = jax.lax.scan(lambda carry, chunk: (carry, jax.checkpoint(chunk_loss)(chunk)), None, chunks)
+        loss = jnp.sum(losses)
+    return loss / jnp.maximum(jnp.sum(inside), 1)
 
 
 def _along_queries(arrays: Any, width: int) -> Any:

@@ -121,7 +121,7 @@ class TrainConfig:
     )  # fmt: skip
 
     warm_start_games: int = setting(
-        14336, "scripted games to clone first, of each game; 0: none", group="warm start", low=0
+        12288, "scripted games to clone first, of each game; 0: none", group="warm start", low=0
     )
     warm_start_from: str = setting(
         "", "a run of the same model and game: begin with its warm start instead of cloning anew",
@@ -134,7 +134,9 @@ class TrainConfig:
         4, "iterations between matches against the warm start; 0: none", group="evaluation", low=0
     )
     eval_games: int = setting(512, "games of each such match", group="evaluation", low=4)
-    final_games: int = setting(2048, "games of each match at the end", group="evaluation", low=4)
+    final_games: int = setting(
+        2048, "games of the last match against the warm start; others: half", group="evaluation", low=8
+    )
     temperature: float = setting(
         1.0, "sampling temperature in matches (training samples at 1)", group="evaluation",
         positive=True,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from maro_jax.credit.objective import CreditOptions
-from maro_jax.learner.loss import context_loss, encode_streams, micro_batch_loss, score_tokens
+from maro_jax.learner.loss import CONTEXT_CHUNK, context_loss, encode_streams, micro_batch_loss, score_tokens
 from maro_jax.learner.packing import Streams
 from maro_jax.policy.decoder import Policy
 from maro_jax.selfplay.table import Table
@@ -118,7 +118,9 @@ def test_many_micro_batches_are_one_large_one():
     assert_close(one[1], other[1])
 
 
-def test_context_loss_is_the_mean_over_every_next_token():
+@pytest.mark.parametrize("chunk", [CONTEXT_CHUNK, 64])
+def test_context_loss_is_the_mean_over_every_next_token(chunk: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("maro_jax.learner.loss.CONTEXT_CHUNK", chunk)
     given = material("text")
     streams = given.packed()[0]
     hidden = encoder("text")(given.params, streams)
@@ -130,8 +132,8 @@ def test_context_loss_is_the_mean_over_every_next_token():
             total += np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[streams.tokens[row, place + 1]]
             count += 1
     assert count > 300
-    loss = jax.jit(functools.partial(context_loss, given.decisions))(given.params, hidden, streams)
-    assert float(loss) == pytest.approx(total / count, rel=1e-5)
+    value = jax.jit(functools.partial(context_loss, given.decisions))(given.params, hidden, streams)
+    assert float(value) == pytest.approx(total / count, rel=1e-5)
 
 
 def arrays(jaxpr: Any) -> Iterator[tuple[int, ...]]:
