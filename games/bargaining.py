@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from games import core, goods
-from games.core import EventKind, EventLog, GameError, GameSpec, Phase, Role, State, audience_of, event
+from games.core import EventKind, EventLog, GameSpec, Phase, Role, State, audience_of, check_ranges, event
 from games.goods import ITEMS
 
 ROLES = (Role("first", "first"), Role("second", "second"))
@@ -78,11 +78,15 @@ class Bargaining:
     thought_tokens: int = 0
 
     def __post_init__(self) -> None:
-        _check_range("max_turns", self.max_turns, 2, goods.MOST_TURNS)
-        _check_range("discount_percent", self.discount_percent, 1, 100)
-        _check_range("prob_end_percent", self.prob_end_percent, 0, 99)
-        _check_range("speech_tokens", self.speech_tokens, 0, 4096)
-        _check_range("thought_tokens", self.thought_tokens, 0, 4096)
+        check_ranges(
+            "bargaining-v0",
+            self,
+            max_turns=(2, goods.MOST_TURNS),
+            discount_percent=(1, 100),
+            prob_end_percent=(0, 99),
+            speech_tokens=(0, 4096),
+            thought_tokens=(0, 4096),
+        )
         instance_table(self.instances)
 
     # ------------------------------------------------------------------ static facts
@@ -298,8 +302,3 @@ def _broken_rule(pool: tuple[int, ...], first: tuple[int, ...], second: tuple[in
     if not any(min(pair) > 0 for pair in wanted):
         return "some type of item is worth something to both seats"
     return None
-
-
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise GameError(f"bargaining-v0: {name} is between {low} and {high}, not {value}")

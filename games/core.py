@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import jax
@@ -14,6 +15,31 @@ NO_ONE = -1  # an event field that is not used, and the actor of a game that is 
 
 class GameError(ValueError):
     """A game was asked for something it does not offer; the message is one sentence for the user."""
+
+
+def check_ranges(name: str, game: Any, **ranges: tuple[int, int]) -> None:
+    """Checks parameters that are numbers.
+
+    Args:
+      name: of the game, for the message.
+      game: has the parameters as attributes.
+      ranges: the lowest and highest value allowed of each.
+
+    Raises:
+      GameError: a parameter lies outside.
+    """
+    for parameter, (low, high) in ranges.items():
+        value = getattr(game, parameter)
+        if not low <= value <= high:
+            raise GameError(f"{name}: {parameter} is between {low} and {high}, not {value}")
+
+
+def check_choices(name: str, game: Any, **choices: Sequence[str]) -> None:
+    """Checks parameters that are one of some words; arguments and errors as in `check_ranges`."""
+    for parameter, allowed in choices.items():
+        value = getattr(game, parameter)
+        if value not in allowed:
+            raise GameError(f"{name}: {parameter} is one of {', '.join(allowed)}, not {value!r}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from games import core
-from games.core import EventKind, EventLog, GameError, GameSpec, Phase, Role, State, event
+from games.core import EventKind, EventLog, GameSpec, Phase, Role, State, check_ranges, event
 
 FIRST, SECOND = range(2)
 ROLES = (Role("first", "first"), Role("second", "second"))
@@ -78,8 +78,7 @@ class Kuhn:
     thought_tokens: int = 0
 
     def __post_init__(self) -> None:
-        _check_range("speech_tokens", self.speech_tokens, 0, 4096)
-        _check_range("thought_tokens", self.thought_tokens, 0, 4096)
+        check_ranges("kuhn-v0", self, speech_tokens=(0, 4096), thought_tokens=(0, 4096))
 
     @property
     def spec(self) -> GameSpec:
@@ -182,8 +181,3 @@ class Kuhn:
         ]
         rows, audience, present = zip(*happened, strict=True)
         return state.log.append(jnp.stack(rows), jnp.stack(audience), jnp.stack(present))
-
-
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise GameError(f"kuhn-v0: {name} is between {low} and {high}, not {value}")

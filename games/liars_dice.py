@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from games import core
-from games.core import EventKind, EventLog, GameError, GameSpec, Phase, Role, State, event
+from games.core import EventKind, EventLog, GameSpec, Phase, Role, State, check_choices, check_ranges, event
 
 FIRST, SECOND = range(2)
 ROLES = (Role("first", "first"), Role("second", "second"))
@@ -57,13 +57,10 @@ class LiarsDice:
     thought_tokens: int = 0
 
     def __post_init__(self) -> None:
-        _check_range("num_dice", self.num_dice, 1, 2)
-        _check_range("dice_sides", self.dice_sides, 2, 6)
-        _check_range("speech_tokens", self.speech_tokens, 0, 4096)
-        _check_range("thought_tokens", self.thought_tokens, 0, 4096)
-        if self.bidding_rule not in BIDDING_RULES:
-            allowed = ", ".join(BIDDING_RULES)
-            raise GameError(f"liars_dice-v0: bidding_rule is one of {allowed}, not {self.bidding_rule!r}")
+        check_ranges(
+            "liars_dice-v0", self, num_dice=(1, 2), dice_sides=(2, 6), speech_tokens=(0, 4096), thought_tokens=(0, 4096)
+        )
+        check_choices("liars_dice-v0", self, bidding_rule=BIDDING_RULES)
 
     # ------------------------------------------------------------------ static facts
 
@@ -231,8 +228,3 @@ class LiarsDice:
         """int16[4]: the row that tells the dice of a seat."""
         lower = dice[seat, 0] if self.num_dice == 2 else core.NO_ONE
         return event(KIND[kind], seat, lower, dice[seat, -1])
-
-
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise GameError(f"liars_dice-v0: {name} is between {low} and {high}, not {value}")

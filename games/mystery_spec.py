@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from games import core
-from games.core import EventKind, GameError, GameSpec, Phase, Role
+from games.core import EventKind, GameError, GameSpec, Phase, Role, check_choices, check_ranges
 
 INNOCENT, CULPRIT = range(2)
 ROLES = (Role("innocent", "innocents"), Role("culprit", "culprit"))
@@ -77,18 +77,12 @@ class MysteryRules:
     thought_tokens: int = 0
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("num_seats", 3, 8), ("rounds", 1, MOST_ROUNDS), ("acts", 1, 3), ("rooms", 4, len(ROOMS)),
-            ("objects", 2, len(OBJECTS)), ("motives", 2, len(MOTIVES)), ("trace_percent", 0, 100),
-            ("speech_tokens", 0, 4096), ("thought_tokens", 0, 4096),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise GameError(f"mystery-v0: {name} is between {low} and {high}, not {value}")
-        for name, allowed in (("clues", CLUES), ("verdict", VERDICTS), ("ties", TIES)):
-            value = getattr(self, name)
-            if value not in allowed:
-                raise GameError(f"mystery-v0: {name} is one of {', '.join(allowed)}, not {value!r}")
+        check_ranges(
+            "mystery-v0", self, num_seats=(3, 8), rounds=(1, MOST_ROUNDS), acts=(1, 3), rooms=(4, len(ROOMS)),
+            objects=(2, len(OBJECTS)), motives=(2, len(MOTIVES)), trace_percent=(0, 100), speech_tokens=(0, 4096),
+            thought_tokens=(0, 4096),
+        )  # fmt: skip
+        check_choices("mystery-v0", self, clues=CLUES, verdict=VERDICTS, ties=TIES)
         if self.verdict == "doubt" and not self.opinions:
             raise GameError("mystery-v0: verdict is votes while opinions is false, not 'doubt'")
 

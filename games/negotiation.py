@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from games import core, goods
-from games.core import EventKind, EventLog, GameError, GameSpec, Phase, Role, State, audience_of, event
+from games.core import EventKind, EventLog, GameSpec, Phase, Role, State, audience_of, check_ranges, event
 from games.goods import ITEMS, MOST_WORTH
 
 ROLES = (Role("first", "first"), Role("second", "second"))
@@ -79,11 +79,15 @@ class Negotiation:
     thought_tokens: int = 0
 
     def __post_init__(self) -> None:
-        _check_range("num_items", self.num_items, 1, len(ITEMS))
-        _check_range("utterance_dim", self.utterance_dim, 0, 5)
-        _check_range("num_symbols", self.num_symbols, 2, len(SYMBOLS))
-        _check_range("speech_tokens", self.speech_tokens, 0, 4096)
-        _check_range("thought_tokens", self.thought_tokens, 0, 4096)
+        check_ranges(
+            "negotiation-v0",
+            self,
+            num_items=(1, len(ITEMS)),
+            utterance_dim=(0, 5),
+            num_symbols=(2, len(SYMBOLS)),
+            speech_tokens=(0, 4096),
+            thought_tokens=(0, 4096),
+        )
         instance_table(self.instances, self.num_items)
 
     # ------------------------------------------------------------------ static facts
@@ -325,8 +329,3 @@ def _broken_rule(turns: tuple[int, ...], pool: tuple[int, ...], *values: tuple[i
     if not all(map(any, values)):
         return "some type of item is worth something to each seat"
     return None
-
-
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise GameError(f"negotiation-v0: {name} is between {low} and {high}, not {value}")

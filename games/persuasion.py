@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from games import core
-from games.core import EventKind, EventLog, GameError, GameSpec, Phase, Role, State, event
+from games.core import EventKind, EventLog, GameError, GameSpec, Phase, Role, State, check_choices, check_ranges, event
 
 PERSUADER, PERSUADEE = range(2)
 ROLES = (Role("persuader", "persuader"), Role("persuadee", "persuadee"))
@@ -147,17 +147,13 @@ class Persuasion:
     thought_tokens: int = 0
 
     def __post_init__(self) -> None:
-        if self.persuadee not in WHO_PLAYS:
-            allowed = ", ".join(WHO_PLAYS)
-            raise GameError(f"persuasion-v0: persuadee is one of {allowed}, not {self.persuadee!r}")
-        _check_range("max_exchanges", self.max_exchanges, 2, 16)
-        _check_range("budget_cents", self.budget_cents, 25, 25 * QUARTERS)
+        check_choices("persuasion-v0", self, persuadee=WHO_PLAYS)
+        check_ranges("persuasion-v0", self, max_exchanges=(2, 16), budget_cents=(25, 25 * QUARTERS))
         if self.budget_cents % 25:
             raise GameError(
                 f"persuasion-v0: budget_cents is a multiple of 25, for example 150, not {self.budget_cents}"
             )
-        _check_range("speech_tokens", self.speech_tokens, 0, 4096)
-        _check_range("thought_tokens", self.thought_tokens, 0, 4096)
+        check_ranges("persuasion-v0", self, speech_tokens=(0, 4096), thought_tokens=(0, 4096))
 
     # ------------------------------------------------------------------ static facts
 
@@ -451,8 +447,3 @@ def words() -> tuple[tuple[str, tuple[str, ...]], ...]:
         ("money", money()),
         ("number", tuple(f" {number}" for number in range(17))),
     )
-
-
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise GameError(f"persuasion-v0: {name} is between {low} and {high}, not {value}")

@@ -13,7 +13,7 @@ import numpy as np
 
 from games import catalogue, core, webshop
 from games.catalogue import TYPE_REWARD, Shop
-from games.core import EventKind, EventLog, GameError, GameSpec, Phase, Role, State, event
+from games.core import EventKind, EventLog, GameError, GameSpec, Phase, Role, State, check_ranges, event
 
 SEARCH, RESULTS, ITEM, OVER = range(4)
 RUN, NEXT, PREVIOUS, TO_SEARCH, BACK, FEATURES, BUY = range(7)  # commands, numbered from the first one's action on
@@ -79,13 +79,17 @@ class Shopping:
 
     def __post_init__(self) -> None:
         most = webshop.MOST_PRODUCTS if self.catalogue else catalogue.MOST_PRODUCTS
-        _check_range("max_steps", self.max_steps, 4, 100)
-        _check_range("query_words", self.query_words, 1, 10)
-        _check_range("items_per_page", self.items_per_page, 1, MOST_ITEMS)
-        _check_range("pages", self.pages, 1, 5)
-        _check_range("num_products", self.num_products, 1 if self.catalogue else catalogue.FEWEST_PRODUCTS, most)
-        _check_range("catalogue_seed", self.catalogue_seed, 0, 2**32 - 1)
-        _check_range("thought_tokens", self.thought_tokens, 0, 4096)
+        check_ranges(
+            "shopping-v0",
+            self,
+            max_steps=(4, 100),
+            query_words=(1, 10),
+            items_per_page=(1, MOST_ITEMS),
+            pages=(1, 5),
+            num_products=(1 if self.catalogue else catalogue.FEWEST_PRODUCTS, most),
+            catalogue_seed=(0, 2**32 - 1),
+            thought_tokens=(0, 4096),
+        )
         if bool(self.catalogue) != bool(self.attributes):
             raise GameError("shopping-v0: catalogue and attributes are given together, for example catalogue="
                             "items_shuffle_1000.json,attributes=items_ins_v2_1000.json")  # fmt: skip
@@ -382,8 +386,3 @@ def _introduction(game: Shopping) -> str:
         "chose as asked, and for a price that is not too high; something of another kind is worth nothing. After "
         f"{game.max_steps} steps without buying you get nothing. "
     )
-
-
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise GameError(f"shopping-v0: {name} is between {low} and {high}, not {value}")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from games import core
-from games.core import EventKind, EventLog, GameError, GameSpec, Phase, Role, State, audience_of, event
+from games.core import EventKind, EventLog, GameError, GameSpec, Phase, Role, State, audience_of, check_ranges, event
 
 INNOCENT, IMPOSTOR = range(2)
 ROLES = (Role("innocent", "innocents"), Role("impostor", "impostors"))
@@ -69,11 +69,15 @@ class SocialDeduction:
     thought_tokens: int = 0
 
     def __post_init__(self) -> None:
-        _check_range("num_seats", self.num_seats, 3, 10)
-        _check_range("max_rounds", self.max_rounds, 1, MOST_ROUNDS)
-        _check_range("noise_percent", self.noise_percent, 0, 100)
-        _check_range("speech_tokens", self.speech_tokens, 0, 4096)
-        _check_range("thought_tokens", self.thought_tokens, 0, 4096)
+        check_ranges(
+            "social_deduction-v0",
+            self,
+            num_seats=(3, 10),
+            max_rounds=(1, MOST_ROUNDS),
+            noise_percent=(0, 100),
+            speech_tokens=(0, 4096),
+            thought_tokens=(0, 4096),
+        )
         most = (self.num_seats - 1) // 2
         if not 1 <= self.num_impostors <= most:
             raise GameError(
@@ -302,8 +306,3 @@ def _expelled(votes: jax.Array) -> jax.Array:
     counts = jnp.sum(votes[:, None] == jnp.arange(votes.shape[0]), axis=0)
     most = counts == jnp.max(counts)
     return jnp.where(jnp.sum(most) == 1, jnp.argmax(most), core.NO_ONE)
-
-
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise GameError(f"social_deduction-v0: {name} is between {low} and {high}, not {value}")

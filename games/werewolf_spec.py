@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from games.core import NO_ONE, EventKind, GameError, GameSpec, Phase, Role
+from games.core import NO_ONE, EventKind, GameError, GameSpec, Phase, Role, check_choices, check_ranges
 
 WOLF, SEER, DOCTOR, VILLAGER, WITCH, HUNTER, GUARD = range(7)
 _VILLAGE = ("seer", "doctor", "villager", "witch", "hunter", "guard")
@@ -214,12 +214,16 @@ class WerewolfRules:
     guard: bool = AS_RULES
 
     def __post_init__(self) -> None:
-        _check_range("num_seats", self.num_seats, 5, 12)
-        _check_range("max_days", self.max_days, 1, 20)
-        _check_range("speech_rounds", self.speech_rounds, 1, 3)
-        _check_range("speech_tokens", self.speech_tokens, 0, 4096)
-        _check_range("thought_tokens", self.thought_tokens, 0, 4096)
-        _check_choice("rules", self.rules, tuple(RULE_SETS))
+        check_ranges(
+            "werewolf-v0",
+            self,
+            num_seats=(5, 12),
+            max_days=(1, 20),
+            speech_rounds=(1, 3),
+            speech_tokens=(0, 4096),
+            thought_tokens=(0, 4096),
+        )
+        check_choices("werewolf-v0", self, rules=tuple(RULE_SETS))
         nine = self.free and self.num_seats >= 9
         self._fill({"witch": nine or (self.free and not self.guard), "hunter": nine and not self.guard, "guard": False})
         if self.dealt[VILLAGER] < 1:
@@ -227,9 +231,7 @@ class WerewolfRules:
             raise GameError(f"werewolf-v0: num_seats has room for a villager beside {self.num_wolves} wolves, "
                             f"{listed(others)}, for example 9, not {self.num_seats}")  # fmt: skip
         self._fill(RULE_SETS[self.rules] | {"night_order": self._usual_order()})
-        _check_choice("wolf_tie", self.wolf_tie, WOLF_TIES)
-        _check_choice("vote_tie", self.vote_tie, VOTE_TIES)
-        _check_choice("win_rule", self.win_rule, WIN_RULES)
+        check_choices("werewolf-v0", self, wolf_tie=WOLF_TIES, vote_tie=VOTE_TIES, win_rule=WIN_RULES)
         usual, order = self._usual_order().split(","), self.night_order.split(",")
         if sorted(order) != sorted(usual) or (self.witch and order.index("witch") < order.index("wolf")):
             behind = ", the witch behind the wolf" if self.witch else ""
@@ -435,13 +437,3 @@ class WerewolfRules:
             (("wolf", "doctor", "seer", *(("witch", "guard") if self.grown else ())), self._nights()),
         ]
         return (*turns, *([(("hunter",), int(self.hunter))] if self.grown else ()))
-
-
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise GameError(f"werewolf-v0: {name} is between {low} and {high}, not {value}")
-
-
-def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise GameError(f"werewolf-v0: {name} is one of {', '.join(allowed)}, not {value!r}")

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from games import avalon
-from games.avalon import IS_EVIL, KIND, MERLIN, PROPOSALS, QUESTS, ROLES, SHOOT
+from games import avalon_spec
+from games.avalon_spec import IS_EVIL, KIND, MERLIN, PROPOSALS, QUESTS, ROLES, SHOOT
 from games.core import SeatView
 
 NOISE = 0.3  # scale of the Gumbel noise that keeps equal choices apart
@@ -95,7 +95,7 @@ class _Evidence:
 
 def _worlds(num_seats: int) -> np.ndarray:
     """f32[W, N]: every set of seats that may be the evil ones."""
-    sets = list(itertools.combinations(range(num_seats), avalon.NUM_EVIL[num_seats]))
+    sets = list(itertools.combinations(range(num_seats), avalon_spec.NUM_EVIL[num_seats]))
     worlds = np.zeros((len(sets), num_seats), np.float32)
     for row, evil in enumerate(sets):
         worlds[row, list(evil)] = 1.0
@@ -105,7 +105,7 @@ def _worlds(num_seats: int) -> np.ndarray:
 def _good(view: SeatView, evidence: _Evidence) -> jax.Array:
     """f32[A]: scores of a good player's actions."""
     num_seats = evidence.me.shape[0]
-    size = jnp.asarray(avalon.TEAM_SIZES[num_seats])[evidence.quest]
+    size = jnp.asarray(avalon_spec.TEAM_SIZES[num_seats])[evidence.quest]
     suspicion = evidence.belief @ evidence.worlds
     with_each = jnp.clip(evidence.members + jnp.eye(num_seats), 0.0, 1.0)
     pick = 3.0 * evidence.all_good(with_each) + evidence.me
@@ -120,7 +120,7 @@ def _good(view: SeatView, evidence: _Evidence) -> jax.Array:
 def _evil(view: SeatView, evidence: _Evidence) -> jax.Array:
     """f32[A]: scores of an evil player's actions."""
     num_seats = evidence.me.shape[0]
-    needed = jnp.asarray(avalon.FAILS_NEEDED[num_seats])[evidence.quest]
+    needed = jnp.asarray(avalon_spec.FAILS_NEEDED[num_seats])[evidence.quest]
     fellows = evidence.known & (evidence.members > 0)
     enough = jnp.sum(fellows) >= needed
     pick = jnp.where(enough, -3.0, 3.0) * evidence.known + 3.0 * evidence.me * ~enough

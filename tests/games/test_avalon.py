@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from games.avalon import (
+from games.avalon import Avalon
+from games.avalon_spec import (
     ASSASSIN,
     EVIL,
     FAILS_NEEDED,
@@ -28,7 +29,6 @@ from games.avalon import (
     SHOOT,
     TEAM_SIZES,
     VOTE,
-    Avalon,
 )
 from games.core import GameError, view_of_actor
 from games.players.avalon import heuristic

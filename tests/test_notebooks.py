@@ -1,0 +1,56 @@
+"""Notebooks: each is in step with its text twin, sets itself up as the others do, and runs from top to bottom."""
+
+import os
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+COLAB = Path(__file__).resolve().parents[1] / "colab"
+SMALL = {  # parameters of a short run, and what it must have shown
+    "play_and_see": ('ANSWER = "1"\nGAMES_AT_ONCE = 64', ["games between random players", "replay: ", "<iframe"]),
+    "train_and_watch": (
+        'PRESET = "werewolf-smoke"\nCHANGES = {"eval_every": 1, "final_games": 16}',
+        ["trained against its warm start", "image/png", "<iframe", "model.safetensors"],
+    ),
+}
+MOST_SECONDS = 1200  # for a cell
+
+
+def cell_tagged(notebook: nbformat.NotebookNode, tag: str) -> int:
+    """The number of the only cell with a tag."""
+    [index] = [index for index, cell in enumerate(notebook.cells) if tag in cell.metadata.get("tags", [])]
+    return index
+
+
+def test_every_notebook_is_known():
+    assert {path.stem for path in COLAB.glob("*.py")} == {path.stem for path in COLAB.glob("*.ipynb")} == set(SMALL)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_notebook_is_its_text_twin_without_outputs(name: str):
+    source, notebook = jupytext.read(COLAB / f"{name}.py"), nbformat.read(COLAB / f"{name}.ipynb", as_version=4)
+    assert [(cell.cell_type, cell.source) for cell in notebook.cells] == [
+        (cell.cell_type, cell.source) for cell in source.cells
+    ], f"run: jupytext --to ipynb colab/{name}.py"
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
+    assert cell_tagged(notebook, "parameters") == 1 and cell_tagged(notebook, "setup") == 2
+
+
+def test_notebooks_set_themselves_up_alike():
+    notebooks = [jupytext.read(COLAB / f"{name}.py") for name in SMALL]
+    assert len({notebook.cells[cell_tagged(notebook, "setup")].source for notebook in notebooks}) == 1
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_notebook_runs(name: str, tmp_path: Path):
+    parameters, shown = SMALL[name]
+    notebook = jupytext.read(COLAB / f"{name}.py")
+    notebook.cells.insert(cell_tagged(notebook, "parameters") + 1, nbformat.v4.new_code_cell(parameters))
+    client = NotebookClient(notebook, timeout=MOST_SECONDS, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute(env=os.environ | {"JAX_PLATFORMS": "cpu", "IPYTHONDIR": str(tmp_path / ".ipython")})
+    outputs = repr([cell.outputs for cell in notebook.cells if cell.cell_type == "code"])
+    for text in shown:
+        assert text in outputs
