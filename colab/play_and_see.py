@@ -21,6 +21,7 @@
 REPOSITORY = ""  # where to get maro-jax if it is not installed here, for example "https://example.org/maro-jax.git"
 GAME = "werewolf-v0"  # any name of docs/games
 SEED = 3
+SEAT = 6  # yours; 0: drawn from the seed
 ANSWER = None  # None: you are asked for your moves; or the answer to every question, for example "1"
 GAMES_AT_ONCE = 4096
 
@@ -71,22 +72,40 @@ show([GAME, "--seed", str(SEED), "--seat", "1"])
 
 # %% [markdown]
 # ## Thousands at once
-# A game is a pure function from state and action to state, so a batch of games is one compiled program.
+# A game is a handful of pure functions on small arrays, so that a batch of games is one compiled program.
 
 # %%
 import time
 
+import jax.numpy as jnp
+
+from games.core import view_of_actor
 from games.players.scripted import random_legal
 from games.registry import make
-from games.testing import play as play_many
 
 game = make(GAME)
-play_many(game, GAMES_AT_ONCE, SEED, random_legal)  # compiles
+
+
+@jax.jit
+@jax.vmap
+def final_state(key):
+    """A game of random players, from the deal to its end."""
+
+    def turn(carry):
+        state, key = carry
+        key, act_key, step_key = jax.random.split(key, 3)
+        action = random_legal(view_of_actor(game, state), act_key)
+        return game.step(state, action, step_key), key
+
+    return jax.lax.while_loop(lambda carry: ~carry[0].over, turn, (game.init(key), key))[0]
+
+
+keys = jax.random.split(jax.random.key(SEED), GAMES_AT_ONCE)
+jax.block_until_ready(final_state(keys))  # compiles
 begun = time.perf_counter()
-played = play_many(game, GAMES_AT_ONCE, SEED + 1, random_legal)
-seconds = time.perf_counter() - begun
-rate = GAMES_AT_ONCE / seconds
-print(f"{GAMES_AT_ONCE:,} games between random players in {seconds:.2f} s: {rate:,.0f} games a second")
+ended = jax.block_until_ready(final_state(keys))
+rate, turns = GAMES_AT_ONCE / (time.perf_counter() - begun), float(jnp.mean(ended.step))
+print(f"{GAMES_AT_ONCE:,} games of {turns:.0f} turns on average: {rate:,.0f} games a second")
 
 # %% [markdown]
 # ## Your turn
@@ -96,8 +115,14 @@ print(f"{GAMES_AT_ONCE:,} games between random players in {seconds:.2f} s: {rate
 from maro_jax.play import play
 from maro_jax.run.play_config import PlayConfig
 
-ask = input if ANSWER is None else lambda question: ANSWER
-record = play(PlayConfig(game=GAME, seat=1, seed=SEED, output="game.html"), ask)
+
+def answer(question):
+    """Answers for you, if the parameters say how."""
+    print(question, ANSWER)
+    return ANSWER
+
+
+record = play(PlayConfig(game=GAME, seat=SEAT, seed=SEED, output="game.html"), input if ANSWER is None else answer)
 
 # %% [markdown]
 # ## The replay
@@ -109,4 +134,5 @@ from pathlib import Path
 
 from IPython.display import HTML
 
-HTML(f'<iframe width="100%" height="700" srcdoc="{html.escape(Path("game.html").read_text())}"></iframe>')
+replay = html.escape(Path("game.html").read_text())
+HTML(f'<div><iframe width="100%" height="700" srcdoc="{replay}"></iframe></div>')

@@ -99,7 +99,8 @@ import html
 
 from IPython.display import HTML
 
-HTML(f'<iframe width="100%" height="700" srcdoc="{html.escape(Path(RUN_DIR, "replay.html").read_text())}"></iframe>')
+replay = html.escape(Path(RUN_DIR, "replay.html").read_text())
+HTML(f'<div><iframe width="100%" height="700" srcdoc="{replay}"></iframe></div>')
 
 # %% [markdown]
 # ## Keep it

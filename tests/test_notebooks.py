@@ -10,7 +10,10 @@ from nbclient import NotebookClient
 
 COLAB = Path(__file__).resolve().parents[1] / "colab"
 SMALL = {  # parameters of a short run, and what it must have shown
-    "play_and_see": ('ANSWER = "1"\nGAMES_AT_ONCE = 64', ["games between random players", "replay: ", "<iframe"]),
+    "play_and_see": (
+        'ANSWER = "1"\nGAMES_AT_ONCE = 64',
+        ["turns on average", "Player 6, your choice:  1", "replay: ", "<iframe"],
+    ),
     "train_and_watch": (
         'PRESET = "werewolf-smoke"\nCHANGES = {"eval_every": 1, "final_games": 16}',
         ["trained against its warm start", "image/png", "<iframe", "model.safetensors"],
