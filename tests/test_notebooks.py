@@ -8,14 +8,16 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests.entry_points import SMALL
+
 COLAB = Path(__file__).resolve().parents[1] / "colab"
-SMALL = {  # parameters of a short run, and what it must have shown
+SHORT = {  # parameters of a short run, and what it must have shown
     "play_and_see": (
         'ANSWER = "1"\nGAMES_AT_ONCE = 64',
         ["turns on average", "Player 6, your choice:  1", "replay: ", "<iframe"],
     ),
     "train_and_watch": (
-        'PRESET = "werewolf-smoke"\nCHANGES = {"eval_every": 1, "final_games": 16}',
+        f'PRESET = "werewolf-smoke"\nCHANGES = {SMALL!r}',
         ["trained against its warm start", "image/png", "<iframe", "model.safetensors"],
     ),
 }
@@ -29,10 +31,10 @@ def cell_tagged(notebook: nbformat.NotebookNode, tag: str) -> int:
 
 
 def test_every_notebook_is_known():
-    assert {path.stem for path in COLAB.glob("*.py")} == {path.stem for path in COLAB.glob("*.ipynb")} == set(SMALL)
+    assert {path.stem for path in COLAB.glob("*.py")} == {path.stem for path in COLAB.glob("*.ipynb")} == set(SHORT)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", SHORT)
 def test_a_notebook_is_its_text_twin_without_outputs(name: str):
     source, notebook = jupytext.read(COLAB / f"{name}.py"), nbformat.read(COLAB / f"{name}.ipynb", as_version=4)
     assert [(cell.cell_type, cell.source) for cell in notebook.cells] == [
@@ -43,13 +45,15 @@ def test_a_notebook_is_its_text_twin_without_outputs(name: str):
 
 
 def test_notebooks_set_themselves_up_alike():
-    notebooks = [jupytext.read(COLAB / f"{name}.py") for name in SMALL]
+    notebooks = [jupytext.read(COLAB / f"{name}.py") for name in SHORT]
     assert len({notebook.cells[cell_tagged(notebook, "setup")].source for notebook in notebooks}) == 1
 
 
-@pytest.mark.parametrize("name", SMALL)
+# In one process with the readers of `finished_run`, whose programs the training notebook uses too.
+@pytest.mark.usefixtures("kept_programs")
+@pytest.mark.parametrize("name", SHORT)
 def test_a_notebook_runs(name: str, tmp_path: Path):
-    parameters, shown = SMALL[name]
+    parameters, shown = SHORT[name]
     notebook = jupytext.read(COLAB / f"{name}.py")
     notebook.cells.insert(cell_tagged(notebook, "parameters") + 1, nbformat.v4.new_code_cell(parameters))
     client = NotebookClient(notebook, timeout=MOST_SECONDS, resources={"metadata": {"path": str(tmp_path)}})

@@ -89,7 +89,7 @@ def summarise(results: Results) -> dict[str, Any]:
 def mean_rate(name: str, games: Sequence[dict[str, float]]) -> dict[str, float]:
     """The mean of a rate over games, which are independent of each other, with its interval."""
     mean = float(np.mean([game[name] for game in games]))
-    halves = [max(game[f"{name}_high"] - game[name], game[name] - game[f"{name}_low"]) for game in games]
+    halves = [game[f"{name}_high"] - game[name] for game in games]
     half = float(np.sqrt(np.sum(np.square(halves)))) / len(games)
     return {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
 

@@ -25,15 +25,9 @@ class Rate:
 
     @staticmethod
     def of(scores: np.ndarray) -> Rate:
-        """From independent scores in [0, 1]; the normal interval of their mean.
-
-        Where all agree the variance says nothing: another score may have a probability p with (1 - p)^count = 0.05.
-        """
+        """From independent scores in [0, 1]; the normal interval of their mean."""
         count = len(scores)
         mean = float(np.mean(scores)) if count else float("nan")
-        if count > 1 and np.ptp(scores) == 0:
-            unseen = 1 - 0.05 ** (1 / count)
-            return Rate(mean, mean * (1 - unseen), mean + (1 - mean) * unseen, count)
         half = NORMAL_95 * float(np.std(scores, ddof=1)) / np.sqrt(count) if count > 1 else float("nan")
         return Rate(mean, mean - half, mean + half, count)
 

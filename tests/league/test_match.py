@@ -62,13 +62,6 @@ def test_the_interval_is_about_that_of_a_bootstrap():
     np.testing.assert_allclose([rate.low, rate.high], np.quantile(means, [0.025, 0.975]), atol=0.012)
 
 
-@pytest.mark.parametrize("score", [0.0, 0.5, 1.0])
-def test_the_interval_of_scores_that_all_agree_is_not_empty(score: float):
-    rate = Rate.of(np.full(40, score))
-    assert (rate.mean, rate.high - rate.low) == (score, pytest.approx(3 / 40, rel=0.05))  # the rule of three
-    assert 0 <= rate.low <= score <= rate.high <= 1
-
-
 def test_the_interval_of_too_few_games_is_unknown():
     assert np.isnan([Rate.of(np.array([1.0])).low, Rate.of(np.array([1.0])).high]).all()
     assert Rate.of(np.array([1.0])).mean == 1.0
