@@ -24,7 +24,7 @@ RUN_DIR = "runs/notebook"
 
 # %% tags=["setup"]
 # Installs maro-jax where it is missing. JAX and its accelerator plugin must be of one version, so both are brought to
-# the one that maro-jax needs; if an older JAX is loaded already, the kernel restarts once: then run the cell again.
+# the one that maro-jax needs; if an older JAX is loaded already, the kernel restarts once: then begin at the top again.
 import importlib.util
 import os
 import shutil

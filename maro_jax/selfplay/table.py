@@ -47,7 +47,7 @@ class RolloutSizes:
             ingest_tokens=16,
             decode_rows=max(1, lanes // 4),
             decode_tokens=1 + longest_forced_run(table.grammar),
-            decode_steps=8 if free_text else 2,  # on 2 cores a fifth faster than one, and four no better
+            decode_steps=8 if free_text else 2,  # two share the cost of moving the games on
             block=64,
         )
 

@@ -67,7 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--preset", default="werewolf-tiny")
     parser.add_argument("--seeds", type=int, default=5, help="training seeds, and as many controls (2 to 10)")
-    parser.add_argument("--games", type=int, default=2048, help="games of each match")
+    parser.add_argument("--games", type=int, default=2048, help="games of a match; half against scripted players")
     parser.add_argument("--out", type=Path, default=Path("runs/learning"))
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
