@@ -142,7 +142,9 @@ class Trainer:
         played = []
         for arena in self.arenas:
             plan = warm_start_plan(first, count, len(arena.table.spec.sides))
-            played.append(Played(arena, plan, arena.play([], plan, CLONE, tally=tally), None))
+            # No seat is held by the model, but the program of self-play serves here too: compiling takes long.
+            episodes = arena.play([state.learner.params], plan, CLONE, tally=tally)
+            played.append(Played(arena, plan, episodes, None))
         weights = [
             ((of.episodes.behaviours.seat >= 0) & ~of.episodes.overflowed[:, None]).astype(np.float32) for of in played
         ]

@@ -80,10 +80,12 @@ class Learner:
         self.batch_sharding = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
         self._entropy_weight, self._context_weight = entropy_weight, context_weight
         sums_sharding = jax.tree.map(lambda _: self.replicated, self._zero_sums())
+        options = _compiler_options(mesh)
         self._accumulate = jax.jit(
-            self._accumulate_fn, donate_argnums=(0, 1), out_shardings=(self.params_sharding, sums_sharding)
-        )
-        self._apply = jax.jit(self._apply_fn, donate_argnums=0)
+            self._accumulate_fn, donate_argnums=(0, 1), out_shardings=(self.params_sharding, sums_sharding),
+            compiler_options=options,
+        )  # fmt: skip
+        self._apply = jax.jit(self._apply_fn, donate_argnums=0, compiler_options=options)
         self._zeros = jax.jit(lambda params: jax.tree.map(jnp.zeros_like, params), out_shardings=self.params_sharding)
 
     def init(self, params: Any) -> LearnerState:
@@ -176,3 +178,12 @@ class Learner:
         )
         rate = jnp.asarray(self.schedule(state.step), jnp.float32)
         return following, sums | {"grad_norm": norm, "skipped": 1.0 - finite, "learning_rate": rate}
+
+
+def _compiler_options(mesh: Mesh) -> dict[str, Any] | None:
+    """Of the learner's programs: virtual devices of a CPU leave no core idle that one product could use beside its own.
+
+    One thread a device made an optimizer step of the tiny model a tenth faster on two cores.
+    """
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    return {"xla_cpu_multi_thread_eigen": False} if on_cpu and mesh.size > 1 else None

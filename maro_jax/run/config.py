@@ -45,7 +45,7 @@ class TrainConfig:
         "weight", group="run", example="werewolf-v0:num_seats=6,avalon-v0,bargaining-v0",
     )  # fmt: skip
 
-    iterations: int = setting(20, "rounds of playing, then learning", group="self-play", low=0)
+    iterations: int = setting(16, "rounds of playing, then learning", group="self-play", low=0)
     episodes: int = setting(512, "episodes an iteration, of each game", group="self-play", low=1)
     lanes: int = setting(128, "episodes played side by side; at most --episodes", group="self-play", low=1)
     capacity: int = setting(
@@ -121,7 +121,7 @@ class TrainConfig:
     )  # fmt: skip
 
     warm_start_games: int = setting(
-        12288, "scripted games to clone first, of each game; 0: none", group="warm start", low=0
+        10240, "scripted games to clone first, of each game; 0: none", group="warm start", low=0
     )
     warm_start_from: str = setting(
         "", "a run of the same model and game: begin with its warm start instead of cloning anew",

@@ -142,7 +142,7 @@ def advance(
       table: the game laid out for the policy.
       plan: the episodes to play.
       root: key of the rollout.
-      scripted_rows: most scripted seats that reply in one call, the others wait (static); 0 if none plays.
+      scripted_rows: scripted seats that reply together (static); 0 if none plays.
       lanes: L lanes.
       records: the batch's records.
       next_episode: int32[], the first episode of the plan not dealt yet.
@@ -276,15 +276,23 @@ def _longest_reply(table: Table) -> np.ndarray:
 def _scripted_replies(
     table: Table, plan: RolloutPlan, root: jax.Array, rows: int, lanes: LaneState, records: Episodes
 ) -> tuple[LaneState, Episodes]:
-    """Writes the whole reply of scripted seats, of at most `rows` lanes: few of many are scripted beside a model."""
-    holder = lanes.of_actor(lanes.holder)
-    speaking = (lanes.mode == WAITING) & ((holder == HEURISTIC) | (holder == RANDOM))
-    _, lane = jax.lax.top_k(speaking.astype(jnp.int8), rows)
-    speaking = speaking[lane]
-    some, records = _scripted_reply(table, plan, root, jax.tree.map(lambda leaf: leaf[lane], lanes), records, speaking)
-    lane = jnp.where(speaking, lane, lanes.mode.shape[0])
-    written = {name: getattr(lanes, name).at[lane].set(getattr(some, name), mode="drop") for name in _REPLY_FIELDS}
-    return dataclasses.replace(lanes, **written), records
+    """Writes the whole replies of scripted seats, `rows` lanes at a time: few of many are scripted beside a model."""
+
+    def speaking(lanes: LaneState) -> jax.Array:
+        holder = lanes.of_actor(lanes.holder)
+        return (lanes.mode == WAITING) & ((holder == HEURISTIC) | (holder == RANDOM))
+
+    def reply(carry: tuple[LaneState, Episodes]) -> tuple[LaneState, Episodes]:
+        lanes, records = carry
+        due = speaking(lanes)
+        _, lane = jax.lax.top_k(due.astype(jnp.int8), rows)
+        due = due[lane]
+        some, records = _scripted_reply(table, plan, root, jax.tree.map(lambda leaf: leaf[lane], lanes), records, due)
+        lane = jnp.where(due, lane, lanes.mode.shape[0])
+        written = {name: getattr(lanes, name).at[lane].set(getattr(some, name), mode="drop") for name in _REPLY_FIELDS}
+        return dataclasses.replace(lanes, **written), records
+
+    return jax.lax.while_loop(lambda carry: jnp.any(speaking(carry[0])), reply, (lanes, records))
 
 
 # What a reply changes of a lane.

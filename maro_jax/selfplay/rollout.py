@@ -167,7 +167,7 @@ def take_step(
     cache: KVCache,
     usage: Usage,
 ) -> tuple[LaneState, Episodes, KVCache, Usage]:
-    """Takes the model step that is fullest: ingest or decode, for the learner or for the opponent.
+    """Takes the model step that is fullest: ingest or decode, for the learner or for the opponent; none if none is due.
 
     Arguments as those of `play`, and what it carries from step to step.
     """
@@ -182,6 +182,7 @@ def take_step(
     best = jnp.argmax(fullness)
     kind, parameter_set = best // models, best % models
     want = wanted[kind, parameter_set]
+    is_ingest, is_decode = (jnp.any(want) & (kind == number) for number in range(2))
     current = jax.tree.map(lambda leaf: leaf[parameter_set], params)
 
     def step(width: int, chunk: int) -> Callable[[jax.Array, tuple], tuple]:
@@ -198,19 +199,16 @@ def take_step(
 
     # Loops of no or one turn: unlike branches of a conditional, they update the caches in place.
     carry = (lanes, records, cache, jnp.zeros((2,), jnp.int32))
-    carry = jax.lax.fori_loop(0, (kind == 0).astype(jnp.int32), step(sizes.ingest_rows, sizes.ingest_tokens), carry)
-    carry = jax.lax.fori_loop(0, (kind == 1).astype(jnp.int32), step(sizes.decode_rows, sizes.decode_tokens), carry)
+    carry = jax.lax.fori_loop(0, is_ingest.astype(jnp.int32), step(sizes.ingest_rows, sizes.ingest_tokens), carry)
+    carry = jax.lax.fori_loop(0, is_decode.astype(jnp.int32), step(sizes.decode_rows, sizes.decode_tokens), carry)
     lanes, records, cache, counts = carry
     counts = counts.astype(jnp.float32)
-    issued = jnp.where(
-        kind == 0, sizes.ingest_rows * sizes.ingest_tokens, sizes.decode_rows * sizes.decode_tokens
-    ).astype(jnp.float32)
-    spent = jnp.stack([counts[0], issued])
+    ingest, decode = sizes.ingest_rows * sizes.ingest_tokens, sizes.decode_rows * sizes.decode_tokens
     usage = dataclasses.replace(
         usage,
-        ingest=usage.ingest + jnp.where(kind == 0, spent, 0.0),
-        decode=usage.decode + jnp.where(kind == 0, 0.0, spent),
-        steps=usage.steps + jnp.where(jnp.arange(2) == kind, 1.0, 0.0),
+        ingest=usage.ingest + is_ingest * jnp.stack([counts[0], jnp.float32(ingest)]),
+        decode=usage.decode + is_decode * jnp.stack([counts[0], jnp.float32(decode)]),
+        steps=usage.steps + jnp.stack([is_ingest, is_decode]),
         sampled=usage.sampled + counts[1],
     )
     return lanes, records, cache, usage

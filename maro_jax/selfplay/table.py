@@ -52,7 +52,7 @@ class RolloutSizes:
         )
 
     def scripted_rows(self, models: int) -> int:
-        """Scripted seats that may reply between two model steps: all where no model plays, else about who is due."""
+        """Scripted seats that reply together: all where no model plays, else about as many as are due at a time."""
         return max(1, self.lanes // 4) if models else self.lanes
 
 
