@@ -109,7 +109,7 @@ HTML(f'<div><iframe width="100%" height="700" srcdoc="{replay}"></iframe></div>'
 
 # %%
 from maro_jax.export import export
-from maro_jax.run.config import ExportConfig
+from maro_jax.run.export_config import ExportConfig
 
 folder = Path(f"{RUN_DIR}-export")
 if not folder.exists():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maro_jax.run import exit_codes
-from maro_jax.run.config import ExportConfig
+from maro_jax.run.export_config import ExportConfig
 from maro_jax.run.fields import ConfigError
 from maro_jax.run.flags import run_cli
 

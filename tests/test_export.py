@@ -13,7 +13,7 @@ from maro_jax.export import _main
 from maro_jax.policy.hf_folder import load_model
 from maro_jax.policy.models import load_policy
 from maro_jax.run.checkpoint import Checkpoints
-from maro_jax.run.config import ExportConfig
+from maro_jax.run.export_config import ExportConfig
 from maro_jax.run.flags import run_cli
 from maro_jax.selfplay.table import Table
 from tests.entry_points import checkpoint, contents, run_lightly

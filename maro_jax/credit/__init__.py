@@ -1,8 +1,9 @@
 """Credit: from the outcome of an episode to a sign and a weight for each behaviour.
 
 Three switches, one file each: :mod:`decomposition` (the outcome becomes a return for each
-behaviour), :mod:`balance` (returns become advantages and role-balanced weights) and
-:mod:`utility` (each behaviour is judged by itself). :mod:`objective` puts them together.
+behaviour), :mod:`balance` (returns become advantages and role-balanced weights; :mod:`deals`
+compares results of the same deal instead) and :mod:`utility` (each behaviour is judged by
+itself). :mod:`objective` puts them together.
 ``docs/credit.md`` has the formulas on one page and says which part is our reading.
 
 Everything is a pure function of padded arrays `[E, B]` (E episodes, B decision slots): it

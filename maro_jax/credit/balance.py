@@ -9,6 +9,7 @@ name            w                   meaning
 `none`          |A|                 the policy gradient's own weight
 `role`          ω_ρ |A|             roles weigh the same however often they act
 `role_label`    ω_ρ |A| / m_ρ       also however lopsided the game is for them
+`deal`          |A| / s             GRPO's: s the deviation of the seat's results in its deal
 ==============  ==================  ====================================================
 
 with m_ρ = E_ρ|A| and ω_ρ = M_ρ / f_ρ, where f_ρ is the role's share of the behaviours and
@@ -228,17 +229,18 @@ WEIGHTS: dict[str, Weight] = {
     "none": lambda advantage, role_weight, scale: jnp.abs(advantage),
     "role": lambda advantage, role_weight, scale: role_weight * jnp.abs(advantage),
     "role_label": lambda advantage, role_weight, scale: role_weight * jnp.abs(advantage) / scale,
+    "deal": lambda advantage, role_weight, scale: jnp.abs(advantage) / scale,
 }
 
 
 def weights(kind: str, advantages: jax.Array, role_weight: jax.Array, scale: jax.Array) -> jax.Array:
-    """w = |A|, ω|A| or ω|A|/m.
+    """w = |A|, ω|A|, ω|A|/m or |A|/s.
 
     Args:
       kind: one of `WEIGHTS`.
       advantages: `float32[...]`, A.
       role_weight: ω of each behaviour's role, broadcastable to A.
-      scale: m of each behaviour's role, broadcastable to A.
+      scale: m of each behaviour's role, or s of its deal for `deal`; broadcastable to A.
 
     Raises:
       ValueError: no weight has this name.

@@ -16,14 +16,14 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from maro_jax.credit import balance, decomposition, utility
+from maro_jax.credit import balance, deals, decomposition, utility
 from maro_jax.credit.grouping import safe_ratio, sum_by_group
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "decompose": tuple(decomposition.DECOMPOSITIONS),
-    "baseline": tuple(balance.BASELINES),
+    "baseline": (*balance.BASELINES, "deal"),
     "balance": tuple(balance.WEIGHTS),
-    "utility": ("kto", "reinforce"),
+    "utility": ("kto", "reinforce", "ppo", "clone"),
     "reference_point": tuple(utility.REFERENCE_POINTS),
 }
 
@@ -40,9 +40,11 @@ class CreditOptions:
       discount: factor for each later behaviour of the seat, in (0, 1]; `discounted` only.
       baseline: what is subtracted from a return.
       balance: how an advantage becomes a weight.
+      deal_group: g, episodes of a deal that follow each other in a batch, for `baseline='deal'`.
       utility: the loss of one behaviour.
       beta: β of `kto`, > 0, per nat.
       reference_point: z0 of `kto`.
+      clip: ε of `ppo`, in (0, 1).
 
     Raises:
       ValueError: a value is not allowed, or the combination makes no sense.
@@ -52,9 +54,11 @@ class CreditOptions:
     discount: float = 0.9
     baseline: str = "role"
     balance: str = "role_label"
+    deal_group: int = 1
     utility: str = "kto"
     beta: float = 0.1
     reference_point: str = "token_kl"
+    clip: float = 0.2
 
     def __post_init__(self) -> None:
         for switch, allowed in OPTIONS.items():
@@ -73,6 +77,19 @@ class CreditOptions:
                 "balance='role_label' needs a baseline to tell good from bad for the role:"
                 " set baseline to role or cell, or balance to none or role;"
                 " for example baseline='role'."
+            )
+        if not 0.0 < self.clip < 1.0:
+            raise ValueError(f"clip must lie between 0 and 1, not {self.clip}; for example clip=0.2.")
+        if self.balance == "deal" and self.baseline != "deal":
+            raise ValueError("balance='deal' divides by the deviation of a deal's results: set baseline='deal' too.")
+        if self.baseline == "deal" and self.deal_group < 2:
+            raise ValueError(
+                "baseline='deal' compares the episodes of a deal, so there must be at least 2:"
+                f" not deal_group={self.deal_group} but for example deal_group=8."
+            )
+        if self.baseline == "deal" and self.decompose == "discounted":
+            raise ValueError(
+                "baseline='deal' is a mean of whole outcomes: it fits decompose='outcome' or 'none', not 'discounted'."
             )
 
 
@@ -107,7 +124,8 @@ def credit(
       options: the switches (static).
       statistics: of earlier batches; `balance.init(R, P)` before the first, which then is
         credited by its own statistics.
-      seat: `int[E, B]`, the deciding seat in decision order, -1 for an empty slot.
+      seat: `int[E, B]`, the deciding seat in decision order, -1 for an empty slot. With `baseline='deal'` the episodes
+        of a deal follow each other.
       role: `int[E, B]`, that seat's role, in [0, R).
       phase: `int[E, B]`, in [0, P).
       eligible: `bool[E, B]`, behaviours that may be learnt from: decided by the learner, in
@@ -130,7 +148,11 @@ def credit(
         return balance.statistics_for(statistics, batch)
 
     # Baselines come first, mean |A| second: on the first batch both are its own.
-    baselines = balance.baseline(in_force(jnp.zeros_like(returns)), options.baseline, role, phase)
+    if options.baseline == "deal":
+        of_deal = deals.of_deals(options.deal_group, seat, eligible, outcome)
+        baselines = of_deal.mean
+    else:
+        baselines = balance.baseline(in_force(jnp.zeros_like(returns)), options.baseline, role, phase)
     advantages = jnp.where(eligible, returns - baselines, 0.0)
     current = in_force(advantages)
     of_role = jnp.maximum(role, 0)
@@ -138,7 +160,7 @@ def credit(
         options.balance,
         advantages,
         balance.role_weights(current, side_of_role)[of_role],
-        balance.advantage_scale(current)[of_role],
+        of_deal.deviation if options.balance == "deal" else balance.advantage_scale(current)[of_role],
     )
     given = BehaviourCredit(
         returns=returns,
@@ -166,8 +188,8 @@ def behaviour_loss(
     Args:
       options: the switches (static).
       log_prob: log π of the reply, `float32[...]`, nats; carries the gradient.
-      reference_log_prob: log π_ref of it, nats; not read by `reinforce`.
-      reference_point: z0 of the behaviour's phase, nats; not read by `reinforce`.
+      reference_log_prob: log π_ref of it, nats; read by `kto` and `ppo`.
+      reference_point: z0 of the behaviour's phase, nats; read by `kto`.
       sign: `float32[...]`.
       weight: `float32[...]`; where it is 0 the loss is 0.
 
@@ -176,7 +198,11 @@ def behaviour_loss(
     """
     if options.utility == "reinforce":
         return utility.reinforce(log_prob, sign, weight)
+    if options.utility == "clone":
+        return utility.clone(log_prob, sign, weight)
     log_ratio = log_prob - jax.lax.stop_gradient(reference_log_prob)
+    if options.utility == "ppo":
+        return utility.ppo(log_ratio, sign, weight, options.clip)
     return utility.kto(log_ratio, sign, weight, options.beta, reference_point)
 
 

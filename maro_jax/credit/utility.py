@@ -6,6 +6,8 @@ the grammar forces have log-probability 0 and add nothing; there is no division 
 
 `kto`        w (4/β) [1 − σ(sign · β (r − z0))],  r = log π − log π_ref
 `reinforce`  −w · sign · log π
+`ppo`        −w · min(sign · ρ, sign · min(max(ρ, 1 − ε), 1 + ε)),  ρ = exp(log π − log π_ref)
+`clone`      −w · log π where sign is good, else 0
 
 The first is the loss of KTO (Ethayarajh et al., arXiv:2402.01306) with λ = 4w/β. Its gradient is
 −w · sign · h · ∇log π with h = 4σ'(β(r − z0)), so the factor 4/β makes it *equal* to
@@ -66,6 +68,41 @@ def reinforce(log_prob: jax.Array, sign: jax.Array, weight: jax.Array) -> jax.Ar
       `float32[...]`.
     """
     return jnp.where(weight > 0, -weight * sign * log_prob, 0.0)
+
+
+def ppo(log_ratio: jax.Array, sign: jax.Array, weight: jax.Array, clip: float) -> jax.Array:
+    """PPO's clipped surrogate of each behaviour (Schulman et al., arXiv:1707.06347); a whole reply is one action.
+
+    The gradient is REINFORCE's times ρ, and none once ρ has left [1 − ε, 1 + ε] in the direction of the sign.
+
+    Args:
+      log_ratio: log π − log π_ref, `float32[...]`, nats; π_ref is the policy that played.
+      sign: +1 good, −1 bad, 0 neither, `float32[...]`.
+      weight: w ≥ 0, `float32[...]`; where it is 0 the loss is 0, whatever the log-ratio.
+      clip: ε in (0, 1).
+
+    Returns:
+      `float32[...]`.
+    """
+    counts = weight > 0
+    # e^20 is far beyond any clip and far from overflow.
+    ratio = jnp.exp(jnp.clip(jnp.where(counts, log_ratio, 0.0), -20.0, 20.0))
+    held = jnp.clip(ratio, 1.0 - clip, 1.0 + clip)
+    return jnp.where(counts, -weight * jnp.minimum(sign * ratio, sign * held), 0.0)
+
+
+def clone(log_prob: jax.Array, sign: jax.Array, weight: jax.Array) -> jax.Array:
+    """Cloning of winners: −w · log π of good behaviours; nothing is learnt from bad ones. A control.
+
+    Args:
+      log_prob: log π of the reply, `float32[...]`, nats.
+      sign: +1 good, −1 bad, 0 neither, `float32[...]`.
+      weight: w ≥ 0, `float32[...]`; where it is 0 the loss is 0, whatever the log-prob.
+
+    Returns:
+      `float32[...]`.
+    """
+    return reinforce(log_prob, jnp.maximum(sign, 0.0), weight)
 
 
 def gradient_scale(log_ratio: jax.Array, beta: float, reference_point: jax.Array) -> jax.Array:

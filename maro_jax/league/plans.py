@@ -12,24 +12,26 @@ def plan_of(episode: np.ndarray, deal: np.ndarray, holders: np.ndarray) -> Rollo
     return RolloutPlan(episode.astype(np.int32), deal.astype(np.int32), holders.astype(np.int8))
 
 
-def training_plan(opponents: str, first: int, episodes: int, num_sides: int) -> RolloutPlan:
+def training_plan(opponents: str, first: int, episodes: int, num_sides: int, deal_group: int = 1) -> RolloutPlan:
     """An iteration of self-play.
 
     Args:
       opponents: who holds one side, each in turn, in half of the episodes; the learner holds every seat of the others:
         `mirror` (the learner there too), `warm_start` (the frozen opponent), `scripted` (heuristic players), or `mix`
         (the latter two by turns).
-      first: number of the first episode.
+      first: number of the first episode, a multiple of `deal_group`.
       episodes: E.
       num_sides: sides of the game.
+      deal_group: episodes that follow each other share a deal and who holds which side, so many at a time.
     """
     index = first + np.arange(episodes)
+    deal = index // deal_group
     holders = np.full((episodes, num_sides), LEARNER)
     if opponents != "mirror" and num_sides > 1:  # whoever is alone has no opponents
-        rounds = index // (2 * num_sides)  # in each of which every side is held by another once
+        rounds = deal // (2 * num_sides)  # in each of which every side is held by another once
         frozen = {"mix": rounds % 2 == 0, "warm_start": True, "scripted": False}[opponents]
-        holders = _odd_one_out(index, holders, np.where(frozen, OPPONENT, HEURISTIC))
-    return plan_of(index, index, holders)
+        holders = _odd_one_out(deal, holders, np.where(frozen, OPPONENT, HEURISTIC))
+    return plan_of(index, deal, holders)
 
 
 def warm_start_plan(first: int, episodes: int, num_sides: int) -> RolloutPlan:

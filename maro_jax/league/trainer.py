@@ -183,7 +183,8 @@ class Trainer:
         """Plays an iteration's episodes of a game and credits the learner's behaviours."""
         config = self.config
         sides = len(arena.table.spec.sides)
-        plan = training_plan(config.opponents, iteration * config.episodes, config.episodes, sides)
+        first = iteration * config.episodes
+        plan = training_plan(config.opponents, first, config.episodes, sides, config.deal_group)
         episodes = arena.play([state.learner.params, state.opponent], plan, PLAY, tally=tally)
         outcome = self._shuffled(arena, episodes, game, iteration) if config.shuffle_outcomes else episodes.outcome
         made = episodes.behaviours
@@ -269,9 +270,11 @@ def credit_options(config: TrainConfig) -> CreditOptions:
         discount=config.discount,
         baseline=config.baseline,
         balance=config.balance,
+        deal_group=config.deal_group,
         utility=config.utility,
         beta=config.beta,
         reference_point=config.reference_point,
+        clip=config.clip,
     )
 
 

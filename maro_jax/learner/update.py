@@ -80,12 +80,12 @@ class Learner:
         self.batch_sharding = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
         self._entropy_weight, self._context_weight = entropy_weight, context_weight
         sums_sharding = jax.tree.map(lambda _: self.replicated, self._zero_sums())
-        options = _compiler_options(mesh)
+        compiling = _compiler_options(mesh)
         self._accumulate = jax.jit(
             self._accumulate_fn, donate_argnums=(0, 1), out_shardings=(self.params_sharding, sums_sharding),
-            compiler_options=options,
+            compiler_options=compiling,
         )  # fmt: skip
-        self._apply = jax.jit(self._apply_fn, donate_argnums=0, compiler_options=options)
+        self._apply = jax.jit(self._apply_fn, donate_argnums=0, compiler_options=compiling)
         self._zeros = jax.jit(lambda params: jax.tree.map(jnp.zeros_like, params), out_shardings=self.params_sharding)
 
     def init(self, params: Any) -> LearnerState:

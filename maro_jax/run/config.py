@@ -1,4 +1,4 @@
-"""Configurations of the four commands, their presets, and every check that needs no framework.
+"""Configurations of training, matches and replays, their presets, and every check that needs no framework.
 
 The fields are the documentation: `--help` prints them and `flags.py` makes a flag of each.
 """
@@ -17,10 +17,8 @@ from maro_jax.run.fields import ConfigError, check, check_choice, nearest, setti
 from maro_jax.run.inputs import (
     EXAMPLE_GAME,
     check_model,
-    check_new_folder,
     check_output,
     check_player,
-    has_checkpoint,
     is_run,
     parse_games,
 )
@@ -66,6 +64,13 @@ class TrainConfig:
         choices=("mix", "warm_start", "scripted", "mirror"),
     )
 
+    deal_group: int = setting(
+        1,
+        "episodes that share a deal and its holders, for --baseline=deal; divides --episodes",
+        group="self-play",
+        low=1,
+    )
+
     decompose: str = setting(
         "outcome",
         "which behaviours the outcome is credited to: only the last of a seat (none), all "
@@ -79,25 +84,29 @@ class TrainConfig:
     )  # fmt: skip
     baseline: str = setting(
         "role",
-        "mean return taken off: none, that of the role, or of the role and phase (cell)",
+        "mean return taken off: none, that of the role, of the role and phase (cell), or of the seat over the "
+        "--deal_group episodes of its deal (deal, as GRPO)",
         group="credit",
-        choices=("none", "role", "cell"),
+        choices=("none", "role", "cell", "deal"),
     )
     balance: str = setting(
         "role_label",
-        "weights that even out roles, or roles and outcome labels",
+        "weights that even out roles, roles and outcome labels, or how far results of a deal spread (deal, as GRPO)",
         group="credit",
-        choices=("none", "role", "role_label"),
+        choices=("none", "role", "role_label", "deal"),
     )
     utility: str = setting(
-        "kto", "objective for one behaviour without a pair", group="credit",
-        choices=("kto", "reinforce"),
+        "kto", "objective for one behaviour without a pair; clone learns from good ones only", group="credit",
+        choices=("kto", "reinforce", "ppo", "clone"),
     )  # fmt: skip
     beta: float = setting(0.1, "KTO's inverse temperature", group="credit", positive=True)
     reference_point: str = setting(
         "token_kl", "KTO's reference point: exact KL from the iteration's first weights, or zero",
         group="credit", choices=("token_kl", "zero"),
     )  # fmt: skip
+    clip: float = setting(
+        0.2, "PPO's: how far a probability ratio may leave 1", group="credit", positive=True, high=0.99
+    )
     shuffle_outcomes: bool = setting(
         False, "control experiment: permute the outcomes over the episodes; nothing may be learnt",
         group="credit",
@@ -170,11 +179,7 @@ class TrainConfig:
         check(self)
         parse_games(self.games)
         check_model(self.model)
-        if self.balance == "role_label" and self.baseline == "none":
-            raise ConfigError(
-                "--balance=role_label needs a baseline to tell good from bad for a role: set --baseline=role or cell, "
-                "or --balance=none or role"
-            )
+        self._check_credit()
         if self.warm_start_from:
             self._check_source()
         if not self.iterations and not self.warm_iterations:
@@ -240,6 +245,26 @@ class TrainConfig:
     def resolved_run_dir(self) -> Path:
         """The run's folder as an absolute path."""
         return Path(self.run_dir or f"runs/{self.preset}").expanduser().resolve()
+
+    def _check_credit(self) -> None:
+        """Switches of credit that make no sense together."""
+        if self.balance == "role_label" and self.baseline == "none":
+            raise ConfigError(
+                "--balance=role_label needs a baseline to tell good from bad for a role: set --baseline=role or cell, "
+                "or --balance=none or role"
+            )
+        if self.balance == "deal" and self.baseline != "deal":
+            raise ConfigError("--balance=deal divides by the spread of a deal's results: set --baseline=deal too")
+        if self.baseline == "deal" and (self.deal_group < 2 or self.decompose == "discounted"):
+            raise ConfigError(
+                "--baseline=deal holds whole outcomes of at least two episodes of a deal against each other, for "
+                "example --deal_group=8 --decompose=outcome"
+            )
+        if self.episodes % self.deal_group:
+            raise ConfigError(
+                f"--episodes={self.episodes} does not divide into deals of --deal_group={self.deal_group} episodes, "
+                f"for example --episodes={_round_up(self.episodes, self.deal_group)}"
+            )
 
     def _check_source(self) -> None:
         """The run that a warm start is taken from must be one, and of the same model and game."""
@@ -414,58 +439,6 @@ class ReplayConfig:
             )
         if self.output:
             check_output("output", self.output)
-
-
-@dataclasses.dataclass(frozen=True)
-class ExportConfig:
-    """A run's newest weights as an ordinary Hugging Face folder, for transformers or another run.
-
-    Beside the weights it holds the config, tokenizer, chat template and generation settings of the model that the run
-    began with. The embedded tiny model has no such folder: it is written as a Llama with its closed vocabulary, which
-    knows the words of the games and single characters.
-    """
-
-    run: str = setting("", "folder of the run", group="export", positional=True, example="runs/werewolf-tiny")
-    out: str = setting("", "folder to write; it must not exist", group="export", example="models/werewolf")
-    model: str = setting(
-        "", "where the model that the run began with is now; empty: where it was then", group="export",
-        example="/models/Qwen2.5-0.5B-Instruct",
-    )  # fmt: skip
-    dtype: str = setting(
-        "float32", "of the weights: float32, exactly as trained, or bfloat16, rounded, half as large",
-        group="export", choices=("float32", "bfloat16"),
-    )  # fmt: skip
-    max_shard_gib: float = setting(
-        5.0, "weights beyond so many GiB are split over several files", group="export", positive=True
-    )
-
-    def validate(self) -> None:
-        """Checks that the run has weights, that its model is where it was and that nothing lies in the way.
-
-        Raises:
-          ConfigError: one sentence naming what is missing or in the way, and an example.
-        """
-        check(self)
-        command = f"python -m maro_jax.export {self.run or 'runs/werewolf-tiny'} --out=models/werewolf"
-        if not self.run or not self.out:
-            missing = "--out, the folder to write" if self.run else "the run to export"
-            raise ConfigError(f"name {missing}, for example: {command}")
-        if not is_run(self.run):
-            raise ConfigError(
-                f"{self.run} is not the folder of a run; training makes one, for example runs/werewolf-tiny"
-            )
-        if not has_checkpoint(self.run):
-            raise ConfigError(
-                f"{self.run} is a run without a checkpoint so far; train on with the command that began it, for "
-                f"example python -m maro_jax.train --run_dir={self.run}"
-            )
-        check_new_folder("out", self.out)
-        check_model(self.began_as)
-
-    @property
-    def began_as(self) -> str:
-        """The model that the run began with: `tiny` or a folder."""
-        return self.model or (recorded_config(Path(self.run).expanduser()) or {}).get("model", "tiny")
 
 
 def make_config(preset: str = "werewolf-tiny", overrides: Mapping[str, Any] | None = None) -> TrainConfig:

@@ -16,7 +16,8 @@ from typing import Any, NoReturn, TypeVar
 from absl import flags
 
 from maro_jax.run import exit_codes
-from maro_jax.run.config import PRESETS, EvaluateConfig, ExportConfig, ReplayConfig, TrainConfig, make_config
+from maro_jax.run.config import PRESETS, EvaluateConfig, ReplayConfig, TrainConfig, make_config
+from maro_jax.run.export_config import ExportConfig
 from maro_jax.run.fields import ConfigError, check_choice, describe, nearest
 from maro_jax.run.play_config import PlayConfig
 

@@ -141,6 +141,18 @@ class Credit:
     normaliser: float
 
 
+def of_deal(batch: Batch, eligible, size: int, episode: int, seat: int) -> tuple[float, float]:
+    """Mean and deviation of a seat's results over the episodes of a deal in which it may learn."""
+    first = episode - episode % size
+    results = [
+        float(batch.outcome[e, seat])
+        for e in range(first, first + size)
+        if any(batch.seat[e, b] == seat and eligible[e, b] for b in range(batch.seat.shape[1]))
+    ]
+    mean = sum(results) / len(results)
+    return mean, math.sqrt(sum((result - mean) ** 2 for result in results) / len(results))
+
+
 def credit(options, statistics: Statistics, batch: Batch, side_of_role, decay) -> Credit:
     """Credits a batch and adds it to `statistics`, which the first batch reads itself."""
     returns, carried = decompose(options.decompose, batch, options.discount)
@@ -158,7 +170,11 @@ def credit(options, statistics: Statistics, batch: Batch, side_of_role, decay) -
     for e, b in batch.slots():
         if eligible[e, b]:
             cell = int(batch.role[e, b]), int(batch.phase[e, b])
-            advantages[e, b] = returns[e, b] - used.baseline(options.baseline, *cell)
+            if options.baseline == "deal":
+                base, _ = of_deal(batch, eligible, options.deal_group, e, batch.seat[e, b])
+            else:
+                base = used.baseline(options.baseline, *cell)
+            advantages[e, b] = returns[e, b] - base
     used = statistics if lagged else own(advantages)
     for e, b in batch.slots():
         if eligible[e, b]:
@@ -168,6 +184,8 @@ def credit(options, statistics: Statistics, batch: Batch, side_of_role, decay) -
                 weights[e, b] *= used.role_weight(role, side_of_role)
             if options.balance == "role_label":
                 weights[e, b] /= used.scale(role)
+            if options.balance == "deal" and weights[e, b] > 0:
+                weights[e, b] /= of_deal(batch, eligible, options.deal_group, e, batch.seat[e, b])[1]
     mean = used.total(used.count) / used.episodes
     normaliser = max(batch.seat.shape[0] * mean, 1.0)
     statistics.add(batch, returns, advantages, eligible, decay)
@@ -183,3 +201,8 @@ def published_kto(log_ratio, good, weight, beta, reference_point) -> float:
     if good:
         return weight * (1 - sigmoid(beta * (log_ratio - reference_point)))
     return weight * (1 - sigmoid(beta * (reference_point - log_ratio)))
+
+
+def published_ppo(ratio, advantage, clip) -> float:
+    """−min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)."""
+    return -min(ratio * advantage, min(max(ratio, 1 - clip), 1 + clip) * advantage)

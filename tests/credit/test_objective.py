@@ -14,12 +14,13 @@ from maro_jax.credit import balance, objective
 from tests.credit import naive
 
 SIDE_OF_ROLE = (0, 1, 1)
+REFUSED = {("none", "role_label"), *((b, "deal") for b in ("none", "role", "cell"))}
 COMBINATIONS = [
-    library.CreditOptions(decompose=d, baseline=b, balance=w)
+    library.CreditOptions(decompose=d, baseline=b, balance=w, deal_group=3 if b == "deal" else 1)
     for d, b, w in itertools.product(
         objective.OPTIONS["decompose"], objective.OPTIONS["baseline"], objective.OPTIONS["balance"]
     )
-    if (b, w) != ("none", "role_label")
+    if (b, w) not in REFUSED and (d, b) != ("discounted", "deal")
 ]
 credit = jax.jit(objective.credit, static_argnames=("options", "side_of_role", "decay"))
 
@@ -42,6 +43,34 @@ def test_equals_loops_over_several_batches(options):
         clear = np.abs(want.advantages) > 1e-4  # nearer 0 the sign is a matter of rounding
         np.testing.assert_array_equal(np.asarray(got.signs)[clear], np.sign(want.advantages)[clear])
         assert float(got.normaliser) == pytest.approx(want.normaliser, rel=1e-5)
+
+
+def test_a_deal_is_judged_by_itself():
+    """What all its episodes share cancels, nobody gains on average, and the spread is divided out."""
+    options = library.CreditOptions(baseline="deal", balance="deal", deal_group=3)
+    batch = naive.random_batch(5, naive.SHAPES[-1])
+    got, _ = credit(options, balance.init(3, 2), **batch.arrays, side_of_role=SIDE_OF_ROLE)
+    luck = np.repeat(np.random.default_rng(0).normal(size=(2, 4)), 3, axis=0).astype(np.float32)
+    moved = batch.arrays | {"outcome": batch.outcome / 2 + luck}
+    other, _ = credit(options, balance.init(3, 2), **moved, side_of_role=SIDE_OF_ROLE)
+    assert np.abs(got.advantages).max() > 0.1
+    np.testing.assert_allclose(other.advantages, np.asarray(got.advantages) / 2, atol=1e-5)
+    clear = np.abs(np.asarray(got.advantages)) > 1e-4
+    np.testing.assert_allclose(np.asarray(other.weights)[clear], np.asarray(got.weights)[clear], rtol=1e-3)
+    for first in (0, 3):
+        for seat in range(4):
+            mine = [(batch.seat[e] == seat) & batch.eligible[e] for e in range(first, first + 3)]
+            values = [np.asarray(got.advantages)[first + e][mine[e]] for e in range(3)]
+            assert sum(value[0] for value in values if len(value)) == pytest.approx(0, abs=1e-5)
+
+
+def test_a_deal_whose_results_agree_teaches_nothing():
+    """Results that have no exact sum leave rounding behind, which must not become an advantage."""
+    options = library.CreditOptions(baseline="deal", balance="deal", deal_group=3)
+    batch = naive.random_batch(5, naive.SHAPES[-1])
+    batch.outcome = np.full_like(batch.outcome, 0.7)
+    got, _ = credit(options, balance.init(3, 2), **batch.arrays, side_of_role=SIDE_OF_ROLE)
+    assert batch.eligible.any() and np.asarray(got.weights).max() < 1e-3
 
 
 def wins_and_losses(seed=0, episodes=64):
@@ -214,10 +243,18 @@ def test_behaviour_loss_follows_the_option():
         8 * naive.published_kto(-1.0, False, 2.0, 0.5, 0.2),
     ]
     np.testing.assert_allclose(got, want, rtol=1e-6)
+    clone = library.CreditOptions(utility="clone")
+    np.testing.assert_allclose(objective.behaviour_loss(clone, log_prob, reference, z0, sign, weight), [0.5, 0.0])
+    ppo = library.CreditOptions(utility="ppo", clip=0.3)
+    want = [0.5 * naive.published_ppo(np.exp(0.5), 1, 0.3), 2.0 * naive.published_ppo(np.exp(-1.0), -1, 0.3)]
+    np.testing.assert_allclose(
+        objective.behaviour_loss(ppo, log_prob, reference, z0, sign, weight), want, rtol=1e-6
+    )
 
 
-def test_the_reference_carries_no_gradient():
-    options = library.CreditOptions()
+@pytest.mark.parametrize("utility", ["kto", "ppo"])
+def test_the_reference_carries_no_gradient(utility):
+    options = library.CreditOptions(utility=utility)
     one = jnp.ones(())
     gradient = jax.grad(
         lambda reference: objective.behaviour_loss(options, one, reference, one, one, one)
@@ -231,7 +268,11 @@ def test_the_reference_carries_no_gradient():
         ({"decompose": "rules"}, "decompose must be one of none, outcome, discounted"),
         ({"baseline": "seat"}, "baseline must be one of none, role, cell"),
         ({"balance": "label"}, "balance must be one of none, role, role_label"),
-        ({"utility": "dpo"}, "utility must be one of kto, reinforce"),
+        ({"utility": "dpo"}, "utility must be one of kto, reinforce, ppo, clone"),
+        ({"clip": 1.0}, "clip must lie between 0 and 1"),
+        ({"balance": "deal"}, "set baseline='deal' too"),
+        ({"baseline": "deal"}, "at least 2"),
+        ({"baseline": "deal", "deal_group": 2, "decompose": "discounted"}, "whole outcomes"),
         ({"reference_point": "one"}, "reference_point must be one of token_kl, zero"),
         ({"discount": 0.0}, r"discount must lie in \(0, 1\], not 0.0"),
         ({"discount": 1.1}, r"discount must lie in \(0, 1\], not 1.1"),

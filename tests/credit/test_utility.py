@@ -35,8 +35,29 @@ def test_kto_is_the_published_loss_up_to_scale(log_ratio, good, weight, beta, re
     assert float(got) == pytest.approx(want, rel=1e-4, abs=1e-6)
 
 
-def test_kto_equals_reinforce_at_the_reference():
-    """∇KTO = ∇REINFORCE where policy and reference agree, for any β."""
+@RANDOM
+@given(
+    st.floats(-2, 2, width=32), st.sampled_from([-1, 0, 1]), st.floats(0.125, 4, width=32),
+    st.sampled_from([0.1, 0.2, 0.5]),
+)  # fmt: skip
+def test_ppo_is_the_published_surrogate(log_ratio, sign, weight, clip):
+    got = utility.ppo(jnp.float32(log_ratio), jnp.float32(sign), jnp.float32(weight), clip)
+    want = weight * naive.published_ppo(np.exp(log_ratio), sign, clip)
+    assert float(got) == pytest.approx(want, rel=1e-4, abs=1e-5)
+
+
+def test_ppo_stops_where_the_ratio_has_left_the_clip_in_the_direction_of_the_sign():
+    ratio = np.array([0.5, 0.79, 0.81, 1.19, 1.21, 2.0])
+    for sign in (1.0, -1.0):
+        slope = jax.grad(lambda r, s=sign: jnp.sum(utility.ppo(r, jnp.float32(s), jnp.ones(6), 0.2)))(
+            jnp.log(jnp.asarray(ratio, jnp.float32))
+        )
+        moving = ratio < 1.2 if sign > 0 else ratio > 0.8
+        np.testing.assert_allclose(slope, np.where(moving, -sign * ratio, 0.0), rtol=1e-5)
+
+
+def test_kto_and_ppo_equal_reinforce_at_the_reference():
+    """∇KTO = ∇PPO = ∇REINFORCE where policy and reference agree, for any β and ε."""
     rng = np.random.default_rng(0)
     logits = jnp.asarray(rng.normal(size=(32, 5)), jnp.float32)
     actions = jnp.asarray(rng.integers(0, 5, 32))
@@ -55,6 +76,18 @@ def test_kto_equals_reinforce_at_the_reference():
     assert float(jnp.linalg.norm(want)) > 1
     for beta in (0.1, 0.5, 2.0):
         np.testing.assert_allclose(jax.grad(kto)(logits, beta), want, rtol=1e-5, atol=1e-6)
+
+    def ppo(logits, clip):
+        return jnp.sum(utility.ppo(softmax_policy(logits, actions) - reference, sign, weight, clip))
+
+    for clip in (0.1, 0.5):
+        np.testing.assert_allclose(jax.grad(ppo)(logits, clip), want, rtol=1e-5, atol=1e-6)
+
+
+def test_clone_learns_from_good_behaviours_only():
+    log_prob = jnp.asarray([-1.0, -2.0, -3.0, -jnp.inf])
+    sign, weight = jnp.asarray([1.0, -1.0, 0.0, 1.0]), jnp.asarray([0.5, 2.0, 1.0, 0.0])
+    np.testing.assert_allclose(utility.clone(log_prob, sign, weight), [0.5, 0.0, 0.0, 0.0])
 
 
 @RANDOM

@@ -47,6 +47,13 @@ def test_half_of_the_games_are_mirrors_and_in_the_others_each_rival_holds_each_s
     assert plan.episode.tolist() == plan.deal.tolist() == list(range(first, first + 48))
 
 
+def test_episodes_of_a_deal_group_share_deal_and_holders_and_nothing_else():
+    plan, single = training_plan("mix", 48, 96, 2, deal_group=4), training_plan("mix", 12, 24, 2)
+    assert plan.episode.tolist() == list(range(48, 144))
+    assert plan.deal.tolist() == np.repeat(single.deal, 4).tolist()
+    assert plan.holders.tolist() == np.repeat(single.holders, 4, axis=0).tolist()
+
+
 def test_who_plays_alone_has_no_opponents():
     assert np.all(training_plan("mix", 0, 8, 1).holders == LEARNER)
     plan = match_plan(3, 8, 1, LEARNER, RANDOM)

@@ -173,6 +173,11 @@ def plain_loss(
         if options.utility == "reinforce":
             loss += scale * -weight * sign * total
             slope[mine] = scale * -weight * sign
+        elif options.utility == "ppo":
+            ratio = np.exp(total - sum(tokens[row].recorded for row in mine))
+            held = min(max(ratio, 1 - options.clip), 1 + options.clip)
+            loss += scale * -weight * min(sign * ratio, sign * held)
+            slope[mine] = scale * -weight * sign * ratio * (sign * ratio <= sign * held)
         else:
             ratio = total - sum(tokens[row].recorded for row in mine)
             bent = 1 / (1 + np.exp(-sign * options.beta * (ratio - given.point[phase])))

@@ -18,6 +18,7 @@ from tests.learner.material import CHOSEN, SHAPE, Material, assert_close, materi
 
 KTO = CreditOptions(utility="kto", beta=0.3)
 REINFORCE = CreditOptions(utility="reinforce")
+PPO = CreditOptions(utility="ppo", clip=0.1)
 SCALE = 1 / 37.0
 
 
@@ -55,7 +56,7 @@ def summed(name: str, options: CreditOptions, entropy_weight: float, batches: li
     return total
 
 
-CASES = [("acts", KTO, 0.02), ("text", KTO, 0.02), ("text", REINFORCE, 0.05)]
+CASES = [("acts", KTO, 0.02), ("text", KTO, 0.02), ("text", REINFORCE, 0.05), ("acts", PPO, 0.0)]
 
 
 @pytest.mark.parametrize("name, options, entropy_weight", CASES)

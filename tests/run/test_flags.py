@@ -11,12 +11,12 @@ from maro_jax.run import fields
 from maro_jax.run.config import (
     PRESETS,
     EvaluateConfig,
-    ExportConfig,
     ReplayConfig,
     TrainConfig,
     make_config,
     parse_games,
 )
+from maro_jax.run.export_config import ExportConfig
 from maro_jax.run.fields import ConfigError
 from maro_jax.run.flags import from_args, help_text, run_cli
 from maro_jax.run.play_config import PlayConfig
@@ -84,7 +84,12 @@ def test_help_exits_with_0_without_a_framework():
         (["--learning_rate_final=2"], "must be a number from 0 to 1"),
         (["--episodes=3.5"], "must be an integer of at least 1"),
         (["--shuffle_outcomes=maybe"], "must be true or false"),
-        (["--utility=ktoo"], "not one of kto, reinforce (did you mean kto?)"),
+        (["--utility=ktoo"], "not one of kto, reinforce, ppo, clone (did you mean kto?)"),
+        (["--balance=deal"], "set --baseline=deal too"),
+        (["--baseline=deal"], "at least two episodes of a deal"),
+        (["--baseline=deal", "--deal_group=8", "--decompose=discounted"], "--decompose=outcome"),
+        (["--deal_group=3"], "does not divide into deals of --deal_group=3 episodes, for example --episodes=513"),
+        (["--clip=1"], "--clip=1.0 is not allowed"),
         (["--games=avalon-v0,kuhn-v0,avalon-v0"], "names a game twice"),
         (["--games=werewolf-v0:6"], "'6' is not of the form key=value"),
         (["--games=werewolf-v0:num_seats=6,num_seats=7"], "twice"),
