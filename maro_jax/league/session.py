@@ -57,6 +57,7 @@ def open_session(
     overflow: str,
     mesh_shape: tuple[int, int, int],
     precision: str,
+    remat: str = "auto",
 ) -> Session:
     """Loads the model, lays out the games and prepares an arena for each.
 
@@ -70,6 +71,7 @@ def open_session(
       overflow: `refuse` or `truncate` what cannot fit.
       mesh_shape: sizes of the mesh axes data, fsdp and tensor.
       precision: of matrix products.
+      remat: what a gradient computes again instead of keeping it, see `Policy`.
 
     Raises:
       ConfigError: one sentence on what cannot be used.
@@ -83,6 +85,7 @@ def open_session(
     try:
         mesh: Mesh = make_mesh(*mesh_shape)
         policy, params, tokenizer = load_policy(model, dtype=dtype, precision=precision, mesh=mesh)
+        policy = dataclasses.replace(policy, remat=remat)
         for (name, parameters), label in zip(chosen, labels, strict=True):
             table = Table.lay(make(name, **_as_text(parameters)), policy, tokenizer)
             room = table.stream_capacity(capacity, overflow)
@@ -134,4 +137,5 @@ def run_session(config: Any, **changes: Any) -> Session:
     """
     values: Mapping[str, Any] = config if isinstance(config, Mapping) else dataclasses.asdict(config)
     settings = {name: values[name] for name in ("model", "games", "seed", "lanes", "episodes", "capacity", "overflow")}
-    return open_session(**(settings | {"precision": values["matmul_precision"]} | changes))
+    settings |= {"precision": values["matmul_precision"], "remat": values.get("remat", "auto")}
+    return open_session(**(settings | changes))

@@ -68,7 +68,7 @@ def _score(decisions: Decisions, params: Any, reference: Any, hidden: jax.Array,
 def encode_streams(decisions: Decisions, params: Any, streams: Streams, places: jax.Array | None = None) -> jax.Array:
     """[R, W, d]: hidden states of the packed streams; or [R, Q, d], those at `places` int32[R, Q]."""
     attention = CausalAttention(streams.segment)
-    return decisions.policy.forward(params, streams.tokens, streams.position, attention, places)[0]
+    return decisions.policy.encode(params, streams.tokens, streams.position, attention, places)
 
 
 def context_loss(decisions: Decisions, params: Any, encoded: jax.Array, streams: Streams) -> jax.Array:

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -23,6 +24,15 @@ AttentionT = TypeVar("AttentionT", bound=Attention)
 
 DTYPES = ("float32", "bfloat16")
 PRECISIONS = ("default", "high", "highest")
+
+# What `Policy.encode` keeps of a layer for its gradient, by the name of what it recomputes.
+REMAT: dict[str, Callable[..., Any] | None] = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+# From so many layers on `Policy.encode` loops over them; fewer are written out, which runs faster on a CPU.
+SCANNED_LAYERS = 8
 
 # Small enough for a new model to be near uniform, large enough to learn fast from scratch.
 _EMBEDDING_SCALE = 0.05
@@ -147,10 +157,14 @@ class Decoder(nnx.Module):
         attention: AttentionT,
         dtype: jnp.dtype,
         places: jax.Array | None,
+        below: Callable[[jax.Array], jax.Array] = lambda x: x,
     ) -> tuple[jax.Array, AttentionT]:
-        """Maps `tokens [B, T]` to the normed stream `[B, T, d]`, or only that of `places [B, Q]`."""
+        """Maps `tokens [B, T]` to the normed stream `[B, T, d]`, or only that of `places [B, Q]`.
+
+        `below` maps the embedded tokens `[B·T, d]` before the layers.
+        """
         # Tokens in one axis: XLA's gradients of such products took half the time on a CPU.
-        x = self.embedding[...].at[tokens.reshape(-1)].get(mode="clip").astype(dtype)
+        x = below(self.embedding[...].at[tokens.reshape(-1)].get(mode="clip").astype(dtype))
         *lower, last = self.layers
         for block in lower:
             x, attention = block(x, rotation, attention)
@@ -206,6 +220,12 @@ def _graph(config: DecoderConfig) -> tuple[Any, Params]:
     return graph, _plain(state)
 
 
+@functools.cache
+def _block_graph(config: DecoderConfig) -> Any:
+    """Returns the structure of one layer; it is the same for all."""
+    return nnx.split(nnx.eval_shape(lambda: Block(config, 0, nnx.Rngs(0))))[0]
+
+
 def _plain(state: Any) -> Params:
     """Turns an NNX state into nested dicts with text keys, which checkpoints keep as they are."""
 
@@ -231,15 +251,19 @@ class Policy:
             angles and logits are float32 in any case.
         precision: of float32 matrix products where the device has a choice: `default` (as JAX is
             set), `high`, `highest`.
+        remat: what `encode` computes again for its gradient instead of keeping it: `none`, all but matrix products
+            (`dots`), whole layers (`full`), or `auto`: `full` from `SCANNED_LAYERS` layers on, else `none`.
     """
 
     config: DecoderConfig
     dtype: str = "float32"
     precision: str = "default"
+    remat: str = "auto"
 
     def __post_init__(self) -> None:
-        """Raises `ModelError` for an unknown dtype or precision."""
-        for name, allowed in (("dtype", DTYPES), ("precision", PRECISIONS)):
+        """Raises `ModelError` for an unknown dtype, precision or remat."""
+        choices = (("dtype", DTYPES), ("precision", PRECISIONS), ("remat", ("auto", *REMAT)))
+        for name, allowed in choices:
             if getattr(self, name) not in allowed:
                 raise ModelError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}.")
 
@@ -282,6 +306,54 @@ class Policy:
         with self._matmul_precision():
             rotation = rotation_at(self.config, positions)
             return decoder(tokens, rotation, attention, jnp.dtype(self.dtype), places)
+
+    def encode(
+        self,
+        params: Params,
+        tokens: jax.Array,
+        positions: jax.Array,
+        attention: Attention,
+        places: jax.Array | None = None,
+    ) -> jax.Array:
+        """Runs the layers for a gradient: `forward` for an attention that remembers nothing, in bounded memory.
+
+        All layers but the last are one loop over their stacked parameters, so that the program does not grow with their
+        number and, with `remat`, a layer's intermediate results live only while its own gradient is computed. Matrices
+        are stacked in `dtype`: the copy that computing in bfloat16 takes anyway.
+
+        Args:
+            params: the parameters.
+            tokens: int32 `[B, T]`.
+            positions: int32 `[B, T]`, absolute.
+            attention: how tokens see each other, the same in every layer; what it returns is dropped.
+            places: int32 `[B, Q]`, the tokens whose hidden states are wanted; `None` for all (Q = T).
+
+        Returns:
+            The stream after the final norm, `[B, Q, d]` in `dtype`.
+        """
+        many = self.config.num_layers >= SCANNED_LAYERS
+        remat = ("full" if many else "none") if self.remat == "auto" else self.remat
+        if self.config.num_layers < 2 or not (many or REMAT[remat]):
+            return self.forward(params, tokens, positions, attention, places)[0]
+        *lower, last = (params["layers"][str(layer)] for layer in range(self.config.num_layers))
+        stacked = jax.tree.map(self._stack, *lower)
+        graph = _block_graph(self.config)
+        rotation = rotation_at(self.config, positions)
+
+        def block(x: jax.Array, layer: Params) -> tuple[jax.Array, None]:
+            return nnx.merge(graph, layer)(x, rotation, attention)[0], None
+
+        keep = REMAT[remat]
+        body = block if keep is None else jax.checkpoint(block, policy=keep, prevent_cse=False)
+        top = nnx.merge(_graph(dataclasses.replace(self.config, num_layers=1))[0], params | {"layers": {0: last}})
+        with self._matmul_precision():
+            return top(
+                tokens, rotation, attention, jnp.dtype(self.dtype), places, lambda x: jax.lax.scan(body, x, stacked)[0]
+            )[0]
+
+    def _stack(self, *leaves: jax.Array) -> jax.Array:
+        """A parameter of several layers; norms and biases stay in float32."""
+        return jnp.stack([leaf.astype(self.dtype) if leaf.ndim > 1 else leaf for leaf in leaves])
 
     def logits(self, params: Params, hidden: jax.Array) -> jax.Array:
         """Returns float32 `[..., V]`, the scores of all tokens after `hidden [..., d]`."""

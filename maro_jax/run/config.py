@@ -43,7 +43,7 @@ class TrainConfig:
         "weight", group="run", example="werewolf-v0:num_seats=6,avalon-v0,bargaining-v0",
     )  # fmt: skip
 
-    iterations: int = setting(16, "rounds of playing, then learning", group="self-play", low=0)
+    iterations: int = setting(20, "rounds of playing, then learning", group="self-play", low=0)
     episodes: int = setting(512, "episodes an iteration, of each game", group="self-play", low=1)
     lanes: int = setting(128, "episodes played side by side; at most --episodes", group="self-play", low=1)
     capacity: int = setting(
@@ -140,7 +140,7 @@ class TrainConfig:
     warm_start_learning_rate: float = setting(4e-3, "of the optimizer, at first", group="warm start", positive=True)
 
     eval_every: int = setting(
-        4, "iterations between matches against the warm start; 0: none", group="evaluation", low=0
+        5, "iterations between matches against the warm start; 0: none", group="evaluation", low=0
     )
     eval_games: int = setting(512, "games of each such match", group="evaluation", low=4)
     final_games: int = setting(
@@ -163,6 +163,11 @@ class TrainConfig:
     cpu_devices: int = setting(
         0, "virtual devices on a CPU; 0: as many as cores, if the batch divides by them",
         group="devices", low=0,
+    )  # fmt: skip
+    remat: str = setting(
+        "auto", "what a gradient computes again instead of keeping it: nothing (none), all but matrix products (dots), "
+        "whole layers (full); auto: full from 8 layers on, else none", group="devices",
+        choices=("auto", "none", "dots", "full"),
     )  # fmt: skip
     matmul_precision: str = setting(
         "default", "precision of matrix products", group="devices",

@@ -168,7 +168,7 @@ def test_a_trial_is_known_by_what_matters_alone():
     def identity(*base: str) -> str:
         return grid.make_trials([], list(base), False)[0].id
 
-    assert identity() == identity("--preset=werewolf-tiny", "--iterations=16", "--keep_checkpoints=9")
+    assert identity() == identity("--preset=werewolf-tiny", "--iterations=20", "--keep_checkpoints=9")
     assert identity() != identity("--iterations=21")
     assert grid.make_trials([grid.read_grid("learning_rate=1e-3,2e-3")], [], False)[0].id == identity(
         "--learning_rate=0.001"

@@ -167,3 +167,51 @@ def test_importing_starts_no_backend():
         "assert 'torch' not in sys.modules, 'torch was imported'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+SMALL = dataclasses.replace(TINY, vocab_size=50, hidden_size=32, intermediate_size=48, head_dim=8, qk_norm=True)
+DEEP = dataclasses.replace(SMALL, num_layers=9)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def encoded_gradient(policy: Policy, written_out: bool, params, tokens: jax.Array, segment: jax.Array, places):
+    """A loss of the hidden states, and its gradient; by `forward` if the layers are to be written out."""
+
+    def loss(params):
+        positions = token_positions(jnp.zeros(tokens.shape[0], jnp.int32), tokens.shape[1])
+        given = params, tokens, positions, CausalAttention(segment), places
+        hidden = policy.forward(*given)[0] if written_out else policy.encode(*given)
+        return jnp.sum(jnp.sin(hidden.astype(jnp.float32) * jnp.arange(hidden.shape[-1])))
+
+    return jax.value_and_grad(loss)(params)
+
+
+@pytest.mark.parametrize(
+    "config, remats, some", [(DEEP, ("none", "dots", "full", "auto"), False), (SMALL, ("dots", "full"), True)]
+)
+def test_the_loop_over_layers_gives_the_gradients_of_layers_written_out(config, remats, some):
+    params = Policy(config).init(jax.random.key(0))
+    tokens = jax.random.randint(jax.random.key(1), (3, 20), 0, 50)
+    segment = jnp.repeat(jnp.array([[0, 1], [0, 0], [0, -1]]), 10, axis=1)
+    places = jnp.array([[0, 3, 19], [5, 5, 6], [9, 1, 0]]) if some else None
+    want = encoded_gradient(Policy(config, precision="highest"), True, params, tokens, segment, places)
+    for remat in remats:
+        policy = Policy(config, precision="highest", remat=remat)
+        got = encoded_gradient(policy, False, params, tokens, segment, places)
+        assert float(got[0]) == pytest.approx(float(want[0]), rel=1e-5)
+        for one, other in zip(jax.tree.leaves(got[1]), jax.tree.leaves(want[1]), strict=True):
+            assert float(jnp.abs(one - other).max()) < 1e-5 * max(1.0, float(jnp.abs(other).max()))
+
+
+def test_a_deep_model_makes_no_longer_a_program_and_remat_saves_memory():
+    def compiled(layers: int, remat: str):
+        policy = Policy(dataclasses.replace(SMALL, num_layers=layers), remat=remat)
+        shapes = policy.abstract_params()
+        tokens = jax.ShapeDtypeStruct((4, 128), jnp.int32)
+        return encoded_gradient.lower(policy, False, shapes, tokens, tokens, None).compile()
+
+    few, many = compiled(9, "full"), compiled(18, "full")
+    assert len(many.as_text()) < 1.3 * len(few.as_text())
+    kept = compiled(18, "none").memory_analysis().temp_size_in_bytes
+    dots = compiled(18, "dots").memory_analysis().temp_size_in_bytes
+    assert many.memory_analysis().temp_size_in_bytes < 0.6 * dots < 0.6 * kept
