@@ -103,6 +103,9 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
             report |= _match_if_due(config, trainer, state, done)
             metrics.write(done, **report)
             console.iteration(done, trainer.total_iterations, **_columns(report))
+            if config.utility == "kto" and done > trainer.warm_iterations:
+                for note in _alarms(report):
+                    console.line(f"note: {note}")
             _record_if_due(config, directory, trainer, played, done)
             if int(state.learner.bad_steps) >= config.max_bad_steps:
                 raise NotFinite(
@@ -188,6 +191,17 @@ def _columns(report: dict[str, Any]) -> dict[str, Any]:
         "win_rate": "win_rate",
     }
     return {short: round(report[name], 4) if name in report else "" for name, short in names.items()}
+
+
+def _alarms(report: dict[str, Any]) -> list[str]:
+    """Notes for users of KTO: beyond these limits its damping rather than the outcomes decides what is learnt."""
+    remedy = "fewer --epochs, a smaller --learning_rate or a smaller --beta keep it nearer (docs/credit.md)"
+    alarms = []
+    if report["gradient_scale"] < 0.5:
+        alarms.append(f"KTO's gradient is down to {report['gradient_scale']:.2f} of REINFORCE's on average; {remedy}")
+    if report["saturated"] > 0.05:
+        alarms.append(f"KTO is saturated for {report['saturated']:.0%} of the behaviours; {remedy}")
+    return alarms
 
 
 def _match_if_due(config: TrainConfig, trainer: Trainer, state: Any, done: int) -> dict[str, float]:

@@ -18,7 +18,7 @@ from maro_jax.run import exit_codes
 from maro_jax.run.config import TrainConfig
 from maro_jax.run.directory import RunDirectory, read_games
 from maro_jax.run.flags import run_cli
-from maro_jax.train import Stopped, _main, train
+from maro_jax.train import Stopped, _alarms, _main, train
 from tests.entry_points import (
     ITERATIONS,
     ROOT,
@@ -263,6 +263,14 @@ def _assert_learnt_from(folder, step, games):
     for spoken, item in itertools.pairwise(items):
         if item.get("kind") == "utterance":
             assert spoken["phase"] == "speak" and item["text"].endswith(spoken["speech"])
+
+
+def test_a_run_says_when_its_damping_rather_than_its_outcomes_decides(finished_run):
+    lines = (finished_run.folder / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == ITERATIONS and not any(_alarms(json.loads(line)) for line in lines[2:])
+    far, farther = _alarms({"gradient_scale": 0.42, "saturated": 0.31})
+    assert "down to 0.42" in far and "31% of the behaviours" in farther
+    assert all("--beta" in note for note in (far, farther))
 
 
 def test_a_run_begins_with_the_warm_start_of_another_and_plays_as_that_went_on(finished_run, tmp_path):

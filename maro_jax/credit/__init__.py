@@ -19,7 +19,7 @@ from maro_jax.credit.objective import (
     credit,
     metrics,
 )
-from maro_jax.credit.utility import REFERENCE_POINTS, saturation, token_kl
+from maro_jax.credit.utility import REFERENCE_POINTS, token_kl
 
 __all__ = [
     "OPTIONS",
@@ -30,6 +30,5 @@ __all__ = [
     "behaviour_loss",
     "credit",
     "metrics",
-    "saturation",
     "token_kl",
 ]

@@ -13,7 +13,8 @@ The first is the loss of KTO (Ethayarajh et al., arXiv:2402.01306) with λ = 4w/
 −w · sign · h · ∇log π with h = 4σ'(β(r − z0)), so the factor 4/β makes it *equal* to
 REINFORCE's where policy and reference agree (r = z0 = 0, h = 1). Further away h shrinks the
 gradient of any behaviour, good or bad, whose probability has already moved: a bound on how
-far one batch can push, bought with a bias. Watch :func:`saturation`.
+far one batch can push, bought with a bias. Watch the mean of :func:`gradient_scale` (below 0.5 is an
+alarm) and the share of :func:`is_saturated` (above 5 %).
 
 MARO (arXiv:2601.12323) evaluates the utility of each behaviour directly; that this is done
 with the KTO form is our reading.
@@ -111,30 +112,9 @@ def gradient_scale(log_ratio: jax.Array, beta: float, reference_point: jax.Array
     return 4.0 * value * (1.0 - value)
 
 
-def saturation(log_ratio: jax.Array, beta: float, reference_point: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
-    """How far the batch has left the reference.
-
-    Args:
-      log_ratio: r, `float32[...]`, nats.
-      beta: β.
-      reference_point: z0, broadcastable to `log_ratio`, nats.
-      mask: `bool[...]`, behaviours to look at.
-
-    Returns:
-      `mean_gradient_scale`, the mean of h (below 0.5 is an alarm), and
-      `argument_95th_percentile`, of |β(r − z0)| by nearest rank (above 1 is an alarm). With
-      nothing to look at they are 1 and 0.
-    """
-    # Cleared before use: a masked slot may hold inf or nan, and 0 · nan is nan.
-    centred = jnp.where(mask, log_ratio - reference_point, 0.0)
-    scale = jnp.where(mask, gradient_scale(centred, beta, jnp.zeros(())), 0.0)
-    count = jnp.sum(mask)
-    ascending = jnp.sort(jnp.where(mask, jnp.abs(beta * centred), jnp.inf), axis=None)
-    rank = count - count // 20  # the 95 % of them rounded up, in whole numbers
-    return {
-        "mean_gradient_scale": safe_ratio(jnp.sum(scale), count, 1.0),
-        "argument_95th_percentile": jnp.where(count > 0, ascending[rank - 1], 0.0),
-    }
+def is_saturated(log_ratio: jax.Array, beta: float, reference_point: jax.Array) -> jax.Array:
+    """Whether |β(r − z0)| > 1, `bool[...]`: `kto` has little gradient left there (h < 0.79), whatever the sign."""
+    return jnp.abs(beta * (log_ratio - reference_point)) > 1.0
 
 
 def token_kl(log_probs: jax.Array, reference_log_probs: jax.Array, mask: jax.Array) -> jax.Array:

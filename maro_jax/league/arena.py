@@ -94,7 +94,8 @@ class Arena:
         self._spread = NamedSharding(mesh, PartitionSpec(ROLLOUT_AXES))
         self._programs: dict[int, Rollout] = {}  # by the number of parameter sets; each seats scripted players too
         self._stack = jax.jit(
-            lambda *trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees), out_shardings=self._shared
+            lambda *trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(table.policy.for_computing, trees)),
+            out_shardings=self._shared,
         )
 
     def play(

@@ -321,6 +321,7 @@ def _report(sums: list[dict[str, Any]]) -> dict[str, float]:
         "kl": total["kl"] / behaviours,
         "log_ratio_rms": float(np.sqrt(total["log_ratio_squared"] / behaviours)),
         "gradient_scale": total["gradient_scale"] / behaviours,
+        "saturated": total["saturated"] / behaviours,
         "grad_norm": total["grad_norm"] / len(steps),
         "skipped": total["skipped"],
         "learning_rate": steps[-1]["learning_rate"].item(),

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from games.text.grammar import SPEECH, SPEECH_TOKEN, THOUGHT, TRIE, live_children
 from maro_jax.credit.objective import CreditOptions, behaviour_loss
-from maro_jax.credit.utility import gradient_scale, token_kl
+from maro_jax.credit.utility import gradient_scale, is_saturated, token_kl
 from maro_jax.learner.decisions import Decisions
 from maro_jax.learner.packing import Streams
 from maro_jax.policy.attention import CausalAttention
@@ -232,6 +232,7 @@ def micro_batch_loss(
         "log_prob": jnp.sum(jnp.where(present, log_prob, 0.0)),
         "log_ratio_squared": jnp.sum(log_ratio**2),
         "gradient_scale": jnp.sum(jnp.where(present, gradient_scale(log_ratio, options.beta, point), 0.0)),
+        "saturated": jnp.sum(present & is_saturated(log_ratio, options.beta, point)).astype(jnp.float32),
         "kl": jnp.sum(jnp.where(phases, behaviour_kl[..., None], 0.0), axis=(0, 1)),
         "phase_behaviours": jnp.sum((phases & present[..., None]).astype(jnp.float32), axis=(0, 1)),
     }

@@ -136,7 +136,9 @@ class Learner:
         return self._apply(state, grads, sums)
 
     def _zero_sums(self) -> dict[str, jax.Array]:
-        names = ("loss", "entropy", "tokens", "behaviours", "log_prob", "log_ratio_squared", "gradient_scale")
+        names = (
+            "loss", "entropy", "tokens", "behaviours", "log_prob", "log_ratio_squared", "gradient_scale", "saturated",
+        )  # fmt: skip
         phases = self.decisions.num_phases
         return {name: jnp.float32(0) for name in names} | {
             name: jnp.zeros((phases,), jnp.float32) for name in ("kl", "phase_behaviours")

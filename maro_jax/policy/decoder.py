@@ -279,6 +279,10 @@ class Policy:
         """Returns how many numbers the parameters hold."""
         return self.config.num_params
 
+    def for_computing(self, params: Params) -> Params:
+        """Returns parameters that compute the same in less memory: matrices in `dtype`, norms and biases as before."""
+        return jax.tree.map(lambda leaf: leaf.astype(self.dtype) if leaf.ndim > 1 else leaf, params)
+
     def forward(
         self,
         params: Params,
@@ -336,7 +340,7 @@ class Policy:
         if self.config.num_layers < 2 or not (many or REMAT[remat]):
             return self.forward(params, tokens, positions, attention, places)[0]
         *lower, last = (params["layers"][str(layer)] for layer in range(self.config.num_layers))
-        stacked = jax.tree.map(self._stack, *lower)
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(self.for_computing, lower))
         graph = _block_graph(self.config)
         rotation = rotation_at(self.config, positions)
 
@@ -350,10 +354,6 @@ class Policy:
             return top(
                 tokens, rotation, attention, jnp.dtype(self.dtype), places, lambda x: jax.lax.scan(body, x, stacked)[0]
             )[0]
-
-    def _stack(self, *leaves: jax.Array) -> jax.Array:
-        """A parameter of several layers; norms and biases stay in float32."""
-        return jnp.stack([leaf.astype(self.dtype) if leaf.ndim > 1 else leaf for leaf in leaves])
 
     def logits(self, params: Params, hidden: jax.Array) -> jax.Array:
         """Returns float32 `[..., V]`, the scores of all tokens after `hidden [..., d]`."""

@@ -130,22 +130,12 @@ def test_weight_zero_drops_out(garbage):
         assert gradient[0] == 0 and gradient[1] > 0
 
 
-def test_saturation_by_hand():
-    log_ratio = np.concatenate([np.arange(40.0), [np.nan]]).astype(np.float32)
-    mask = np.arange(41) < 40
-    shown = utility.saturation(jnp.asarray(log_ratio), 0.5, jnp.float32(1.0), jnp.asarray(mask))
-    argument = 0.5 * np.abs(np.arange(40.0) - 1)
-    # By nearest rank the 95th percentile of 40 values is the 38th smallest.
-    assert float(shown["argument_95th_percentile"]) == np.sort(argument)[37] == 18.0
-    h = [4 * naive.sigmoid(x) * (1 - naive.sigmoid(x)) for x in argument]
-    assert float(shown["mean_gradient_scale"]) == pytest.approx(np.mean(h), rel=1e-5)
-
-
-def test_saturation_of_nothing_and_at_the_reference():
-    for mask in (np.zeros(3, bool), np.ones(3, bool)):
-        shown = utility.saturation(jnp.zeros(3), 0.1, jnp.zeros(()), jnp.asarray(mask))
-        assert float(shown["mean_gradient_scale"]) == 1
-        assert float(shown["argument_95th_percentile"]) == 0
+def test_saturation_begins_one_from_the_reference_point_in_either_direction():
+    log_ratio = jnp.asarray([-3.1, -2.9, 0.0, 4.9, 5.1], jnp.float32)
+    shown = utility.is_saturated(log_ratio, 0.25, jnp.float32(1.0))
+    assert shown.tolist() == [True, False, False, False, True]
+    at_the_edge = utility.gradient_scale(jnp.float32(5.0), 0.25, jnp.float32(1.0))
+    assert float(at_the_edge) == pytest.approx(0.786, abs=1e-3)
 
 
 @RANDOM

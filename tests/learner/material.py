@@ -164,6 +164,7 @@ def plain_loss(
     values, _ = pull((nothing, nothing, nothing))
     log_prob, entropy, kl = (np.asarray(value, np.float64) for value in values)
     loss, slope = -entropy_weight * scale * entropy.sum(), np.zeros(len(tokens))
+    saturated = 0
     kl_of_phase, behaviours_of_phase = np.zeros(len(given.point)), np.zeros(len(given.point))
     for episode, decision in sorted({(each.episode, each.decision) for each in tokens}):
         mine = [row for row, each in enumerate(tokens) if (each.episode, each.decision) == (episode, decision)]
@@ -183,6 +184,8 @@ def plain_loss(
             bent = 1 / (1 + np.exp(-sign * options.beta * (ratio - given.point[phase])))
             loss += scale * weight * 4 / options.beta * (1 - bent)
             slope[mine] = scale * weight * 4 / options.beta * -bent * (1 - bent) * sign * options.beta
+        distance = options.beta * (total - sum(tokens[row].recorded for row in mine) - given.point[phase])
+        saturated += abs(distance) > 1
         kl_of_phase[phase] += kl[mine].sum()
         behaviours_of_phase[phase] += 1
     towards = (slope.astype(np.float32), np.full(len(tokens), -entropy_weight * scale, np.float32), nothing)
@@ -193,6 +196,7 @@ def plain_loss(
         "tokens": len(tokens),
         "behaviours": behaviours_of_phase.sum(),
         "log_prob": log_prob.sum(),
+        "saturated": saturated,
         "kl": kl_of_phase,
         "phase_behaviours": behaviours_of_phase,
     }

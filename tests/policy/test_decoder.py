@@ -215,3 +215,18 @@ def test_a_deep_model_makes_no_longer_a_program_and_remat_saves_memory():
     kept = compiled(18, "none").memory_analysis().temp_size_in_bytes
     dots = compiled(18, "dots").memory_analysis().temp_size_in_bytes
     assert many.memory_analysis().temp_size_in_bytes < 0.6 * dots < 0.6 * kept
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_parameters_for_computing_are_smaller_and_give_the_same_bits(tied):
+    policy = Policy(dataclasses.replace(SMALL, tie_embeddings=tied), dtype="bfloat16")
+    params = policy.init(jax.random.key(0))
+    small = policy.for_computing(params)
+    sizes = [sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) for tree in (small, params)]
+    assert sizes[0] < 0.55 * sizes[1]
+    tokens = jax.random.randint(jax.random.key(1), (2, 9), 0, 50)
+    one, other = (forward(policy, tree, tokens) for tree in (small, params))
+    np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(policy.logits(small, one), policy.logits(params, one))
+    ids = jnp.array([[[3, 49]]])
+    np.testing.assert_array_equal(policy.token_logits(small, one, ids), policy.token_logits(params, one, ids))
