@@ -70,7 +70,9 @@ class RunDirectory:
         if recorded is None:
             _refuse_foreign(folder)
         else:
-            _refuse_other_config(folder, recorded, values)
+            # What a run does not know yet was added since; defaults of additions keep what was before.
+            defaults = {field.name: field.default for field in dataclasses.fields(config)}
+            _refuse_other_config(folder, recorded, values, defaults)
         return cls(folder, values, recorded, _lock(folder))
 
     def record(self, devices: Mapping[str, Any]) -> list[str]:
@@ -256,10 +258,13 @@ def _refuse_foreign(folder: Path) -> None:
         )
 
 
-def _refuse_other_config(folder: Path, recorded: Mapping[str, Any], values: dict[str, Any]) -> None:
+def _refuse_other_config(
+    folder: Path, recorded: Mapping[str, Any], values: dict[str, Any], defaults: Mapping[str, Any]
+) -> None:
     old = recorded.get("config")
     if not isinstance(old, dict):
         raise ConfigError(f"{folder / 'config.json'} is damaged; choose another --run_dir")
+    old = {**defaults, **old}
     missing = "(absent)"
     differing = [
         f"{key} is {old.get(key, missing)} there and {values.get(key, missing)} here"

@@ -187,7 +187,7 @@ def encoded_gradient(policy: Policy, written_out: bool, params, tokens: jax.Arra
 
 
 @pytest.mark.parametrize(
-    "config, remats, some", [(DEEP, ("none", "dots", "full", "auto"), False), (SMALL, ("dots", "full"), True)]
+    "config, remats, some", [(DEEP, ("none", "dots", "full"), False), (SMALL, ("dots", "full"), True)]
 )
 def test_the_loop_over_layers_gives_the_gradients_of_layers_written_out(config, remats, some):
     params = Policy(config).init(jax.random.key(0))

@@ -52,6 +52,21 @@ def test_same_config_goes_on_and_another_is_refused_key_by_key(tmp_path):
     assert _contents(tmp_path) == before
 
 
+def test_a_run_from_before_a_flag_existed_goes_on_with_its_default(tmp_path):
+    config = make_config()
+    _begin(tmp_path, config).close()
+    recorded = json.loads((tmp_path / "config.json").read_text())
+    del recorded["config"]["clip"]
+    write_json(tmp_path / "config.json", recorded)
+    RunDirectory.open(tmp_path, config).close()
+    with pytest.raises(ConfigError, match=r"another configuration: clip is 0.2 there and 0.3 here"):
+        RunDirectory.open(tmp_path, dataclasses.replace(config, clip=0.3))
+    recorded["config"]["bygone"] = 7
+    write_json(tmp_path / "config.json", recorded)
+    with pytest.raises(ConfigError, match=r"bygone is 7 there and \(absent\) here"):
+        RunDirectory.open(tmp_path, config)
+
+
 def test_nothing_is_recorded_before_it_is_known_to_be_usable(tmp_path):
     RunDirectory.open(tmp_path, make_config(overrides={"seed": 1})).close()
     assert recorded_config(tmp_path) is None
