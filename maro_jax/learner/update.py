@@ -86,7 +86,10 @@ class Learner:
             compiler_options=compiling,
         )  # fmt: skip
         self._apply = jax.jit(self._apply_fn, donate_argnums=0, compiler_options=compiling)
-        self._zeros = jax.jit(lambda params: jax.tree.map(jnp.zeros_like, params), out_shardings=self.params_sharding)
+        self._zeros = jax.jit(
+            lambda params: (jax.tree.map(jnp.zeros_like, params), self._zero_sums()),
+            out_shardings=(self.params_sharding, sums_sharding),
+        )
 
     def init(self, params: Any) -> LearnerState:
         """A fresh state around parameters (copied, and laid out as the mesh asks)."""
@@ -127,7 +130,7 @@ class Learner:
         Returns:
           The state after the step, and sums of `micro_batch_loss` with `grad_norm` and `skipped`.
         """
-        grads, sums = self._zeros(state.params), jax.device_put(self._zero_sums(), self.replicated)
+        grads, sums = self._zeros(state.params)
         scale = jax.device_put(jnp.float32(1.0 / normaliser), self.replicated)
         for streams in micro_batches:
             placed = jax.device_put(streams, self.batch_sharding)
