@@ -283,6 +283,7 @@ def _costs(trainer: Trainer, seconds: float) -> dict[str, Any]:
     scale = 2**30 if sys.platform == "darwin" else 2**20
     tally = Tally.total([arena.tally for arena in trainer.arenas])
     return tally.rates() | {
+        "self_play": trainer.efficiency(),
         "seconds_total": seconds,
         "rollout_compile_seconds": tally.compile_seconds,
         "peak_rss_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale,
@@ -304,6 +305,12 @@ def _report(summary: dict[str, Any], directory: RunDirectory) -> None:
         f"{summary['games_per_second']:.0f} games/s played, {summary['seconds_total']:.0f} s in all, "
         f"{summary['peak_rss_gib']:.1f} GiB at the most"
     )
+    if of := summary.get("self_play"):
+        print(
+            f"self-play: {of['sampled_tokens_per_second']:,.0f} tokens sampled/s, {of['rollout_of_floor']:.0%} of what "
+            f"this machine's measured rates allow, lanes {of['lane_occupancy']:.0%} busy; "
+            f"learning: {of['learner_tokens_per_second']:,.0f} tokens/s, {of['mfu']:.0%} MFU"
+        )
     print(f"replay: {write_replay(directory.path, directory.replay)}")
     print(directory.path)
 

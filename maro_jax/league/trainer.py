@@ -17,6 +17,7 @@ from maro_jax.credit import balance
 from maro_jax.credit.objective import BehaviourCredit, CreditOptions, credit
 from maro_jax.credit.objective import metrics as credit_metrics
 from maro_jax.league.arena import Arena, Tally
+from maro_jax.league.floor import MachineRates, learning_flops, measure_rates, needed_work
 from maro_jax.league.plans import training_plan, warm_start_plan
 from maro_jax.learner.decisions import Decisions
 from maro_jax.learner.packing import Streams, pack, packing_shapes
@@ -107,6 +108,8 @@ class Trainer:
             entropy_weight=config.entropy,
         )  # fmt: skip
         self.total_iterations = self.warm_iterations + config.iterations
+        self._flops, self._tokens = 0.0, 0  # of the micro-batches of an iteration
+        self._efficiency_of: list[dict[str, float]] = []  # of the session's iterations of self-play
         self._credit = [
             jax.jit(functools.partial(credit, self.learner.options, side_of_role=arena.table.spec.side_of_role))
             for arena in arenas
@@ -172,6 +175,7 @@ class Trainer:
             statistics.append(after)
         learner, sums = self._learn(state.learner, played, iteration)
         report = _report(sums) | tally.rates() | self._times(tally, clock)
+        report |= self._efficiency(played, report)
         for of in played:
             prefix = f"{of.arena.name}/" if len(played) > 1 else ""
             report |= {prefix + name: value for name, value in (_outcomes(of) | _balance(of)).items()}
@@ -200,6 +204,7 @@ class Trainer:
         Every step holds as many episodes of each game, and every game counts the same: the loss is the mean of theirs.
         """
         config, sums = self.config, []
+        self._flops, self._tokens = 0.0, 0
         credits = [of.credit for of in played if of.credit is not None]
         normalisers = np.array([float(given.normaliser) for given in credits])
         signs = [np.asarray(given.signs) for given in credits]
@@ -240,7 +245,11 @@ class Trainer:
     ) -> Iterator[Streams]:
         """Micro-batches of the chosen episodes, one game after the other."""
         for game, of in enumerate(played):
-            yield from pack(self.decisions, game, learner.shapes, of.episodes, signs[game], weights[game], chosen[game])
+            given = of.episodes, signs[game], weights[game], chosen[game]
+            for streams in pack(self.decisions, game, learner.shapes, *given):
+                self._flops += learning_flops(of.arena.table, streams)
+                self._tokens += int((streams.segment >= 0).sum())
+                yield streams
 
     def _no_point(self) -> jax.Array:
         return jax.device_put(jnp.zeros((self.decisions.num_phases,), jnp.float32), self.learner.replicated)
@@ -256,6 +265,33 @@ class Trainer:
         )  # fmt: skip
         of_side[finished] = of_side[generator.permutation(finished)]
         return np.take_along_axis(of_side, side, axis=1).astype(np.float32)
+
+    def _efficiency(self, played: list[Played], report: dict[str, float]) -> dict[str, float]:
+        """How near an iteration of self-play came to what the machine could do; includes compiling, the first time."""
+        floor = sum(
+            self.machine.seconds(needed_work(of.arena.table, self.config.lanes, of.episodes)) for of in played
+        )
+        seconds = report["learner_seconds"]
+        shares = {
+            "rollout_of_floor": floor / report["rollout_seconds"],
+            "learner_tokens_per_second": self._tokens / seconds,
+            "mfu": self._flops / seconds / self.machine.gflops / 1e9,
+        }
+        names = ("sampled_tokens_per_second", "lane_occupancy")
+        self._efficiency_of.append(shares | {name: report[name] for name in names})
+        return shares
+
+    def efficiency(self) -> dict[str, float]:
+        """Means over the session's iterations of self-play but the first, which compiles; empty without any."""
+        later = self._efficiency_of[1:]
+        return {name: sum(each[name] for each in later) / len(later) for name in later[0]} if later else {}
+
+    @functools.cached_property
+    def machine(self) -> MachineRates:
+        """What the devices reach together, measured at the first use."""
+        on_cpu = self.arenas[0].mesh.devices.flat[0].platform == "cpu"
+        size = {"matrix": 1024, "mebibytes": 64} if on_cpu else {"matrix": 8192, "mebibytes": 1024}
+        return measure_rates(self.arenas[0].mesh, dtype=self.decisions.policy.dtype, **size)
 
     @staticmethod
     def _times(tally: Tally, clock: float) -> dict[str, float]:

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from maro_jax.league.floor import Work, needed_work
 from maro_jax.selfplay.episodes import LEARNER, RolloutPlan
 from maro_jax.selfplay.rollout import ROLLOUT_AXES, build_rollout
 from maro_jax.selfplay.table import RolloutSizes, Table
-from tests.benchmarks.floor import Work, needed_work
 
 # What the names of primitives that run on the host, or wait for it, contain.
 _HOST_WORDS = ("callback", "debug", "infeed", "outfeed")

@@ -36,6 +36,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import jax  # noqa: E402
 
 from games.registry import make  # noqa: E402
+from maro_jax.league.floor import MachineRates, measure_rates  # noqa: E402
 from maro_jax.policy.decoder import Params  # noqa: E402
 from maro_jax.policy.hf_writer import save_model  # noqa: E402
 from maro_jax.policy.models import load_policy  # noqa: E402
@@ -44,7 +45,6 @@ from maro_jax.policy.tokenizer import TextTokenizer  # noqa: E402
 from maro_jax.run.console import table as text_table  # noqa: E402
 from maro_jax.selfplay.table import Table  # noqa: E402
 from tests.benchmarks.compiled_way import Call, CompiledWay  # noqa: E402
-from tests.benchmarks.floor import MachineRates, measure_rates  # noqa: E402
 
 GAME = "werewolf-v0"
 PARAMETERS = {"num_seats": 6, "max_days": 5}

@@ -19,6 +19,9 @@ from jax.sharding import Mesh
 
 from games.registry import make
 from games.text.grammar import TRIE
+from maro_jax.league.floor import MachineRates, Work, kernel_weights, learning_flops, needed_work
+from maro_jax.learner.decisions import Decisions
+from maro_jax.learner.packing import PackingShape, _empty
 from maro_jax.policy.hf_writer import save_model
 from maro_jax.policy.models import load_policy
 from maro_jax.policy.tokenizer import tiny_tokenizer
@@ -27,7 +30,6 @@ from maro_jax.selfplay.rollout import ROLLOUT_AXES, build_rollout
 from maro_jax.selfplay.table import RolloutSizes, Table
 from tests.benchmarks import selfplay
 from tests.benchmarks.compiled_way import host_primitives
-from tests.benchmarks.floor import MachineRates, Work, kernel_weights, needed_work
 from tests.benchmarks.usual_way import LegalLabels, TextGame, UsualWay, Words
 from tests.games.werewolf_referee import ROLES, Referee
 
@@ -112,6 +114,31 @@ def test_needed_work_is_that_of_a_token_by_token_count(table: Table):
     traffic += 4 * kernel_weights(table) * 2  # six sampled tokens, at most four at once
 
     assert needed_work(table, 4, episodes) == Work(tokens=tokens, sampled=6, flops=flops, bytes=traffic)
+
+
+def test_learning_needs_three_times_the_forward_operations_of_its_streams(table: Table):
+    config = table.policy.config
+    decisions = Decisions.of([table])
+    streams = _empty(decisions, PackingShape(rows=1, width=16, queries=4, behaviours=2))
+    lengths = [5, 7]
+    for segment, (begin, length) in enumerate(zip((0, 5), lengths, strict=True)):
+        streams.segment[0, begin : begin + length] = segment
+        streams.position[0, begin : begin + length] = np.arange(length)
+    streams.query[0, :3], streams.node[0, :3] = [3, 6, 11], TRIE
+    of_layer = {
+        name: math.prod(leaf["kernel"].shape)
+        for name, leaf in table.policy.abstract_params()["layers"]["0"].items()
+        if "kernel" in leaf
+    }
+    per_key = 4 * config.num_heads * config.head_dim
+    flops = 0
+    for length in lengths:
+        for place in range(length):
+            flops += (config.num_layers - 1) * (2 * sum(of_layer.values()) + per_key * (place + 1))
+            flops += 2 * (of_layer["key"] + of_layer["value"])
+    for seen in (4, 2, 7):  # places 3, 6 - 5 and 11 - 5 of their streams
+        flops += 2 * sum(size for name, size in of_layer.items() if name not in ("key", "value")) + per_key * seen
+    assert learning_flops(table, streams) == 3 * flops
 
 
 def test_the_floor_is_the_slower_of_the_two():

@@ -1,4 +1,4 @@
-"""The least time in which a machine could play recorded games: what they need, over the machine's measured rates.
+"""The least time in which a machine could play recorded games or learn from them: the work over its measured rates.
 
 A roofline (Williams et al. 2009, "Roofline: an insightful visual performance model"): the work needed is counted in
 floating-point operations and in bytes, each is divided by the rate the machine reached in the same run, and the larger
@@ -17,7 +17,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from games.text.grammar import SPEECH_TOKEN, THOUGHT_TOKEN, TRIE, Grammar
-from maro_jax.selfplay.episodes import Episodes
+from maro_jax.learner.packing import Streams
+from maro_jax.selfplay.episodes import OPPONENT, Episodes
 from maro_jax.selfplay.rollout import ROLLOUT_AXES
 from maro_jax.selfplay.table import Table
 
@@ -27,7 +28,7 @@ class MachineRates:
     """What all devices reach together.
 
     Attributes:
-      gflops: float32 matrix products, 10⁹ floating-point operations a second.
+      gflops: matrix products, 10⁹ floating-point operations a second.
       gigabytes: memory traffic of an in-place update, 10⁹ bytes read or written a second.
     """
 
@@ -56,18 +57,21 @@ class Work:
     bytes: float
 
 
-def measure_rates(mesh: Mesh, *, matrix: int = 1024, mebibytes: int = 256, repetitions: int = 5) -> MachineRates:
+def measure_rates(
+    mesh: Mesh, *, dtype: str = "float32", matrix: int = 1024, mebibytes: int = 256, repetitions: int = 5
+) -> MachineRates:
     """Measures the machine: the best of some repetitions, with every device at work.
 
     Args:
       mesh: the devices.
+      dtype: of the matrix products.
       matrix: side of the square matrices multiplied on each device.
       mebibytes: size of the array updated on each device; larger than the caches.
       repetitions: timed calls of each kind.
     """
     spec = PartitionSpec(ROLLOUT_AXES)
     share = NamedSharding(mesh, spec)
-    square = jax.device_put(jnp.ones((mesh.size, matrix, matrix), jnp.float32), share)
+    square = jax.device_put(jnp.ones((mesh.size, matrix, matrix), dtype), share)
     product = jax.jit(jax.shard_map(lambda a: (a[0] @ a[0])[None], mesh=mesh, in_specs=spec, out_specs=spec))
     gemm = _best_seconds(lambda: product(square), repetitions)
     array = jax.device_put(jnp.zeros((mesh.size, mebibytes * 2**18), jnp.float32), share)
@@ -86,7 +90,7 @@ def measure_rates(mesh: Mesh, *, matrix: int = 1024, mebibytes: int = 256, repet
 
 
 def needed_work(table: Table, lanes: int, episodes: Episodes) -> Work:
-    """Counts what recorded games, all seats held by one model, need of it.
+    """Counts what recorded games need of the model that holds seats in them (or of two of the same size).
 
     A token costs two operations a weight of the matrix products, and 4·H·D a layer for each token that it attends to;
     in the last layer only keys and values are needed, except where a token is sampled from. That costs besides two
@@ -100,7 +104,10 @@ def needed_work(table: Table, lanes: int, episodes: Episodes) -> Work:
       episodes: the recorded games.
     """
     config, lexicon = table.policy.config, table.lexicon
-    chosen = np.asarray(episodes.node) > 0
+    held_by_model = np.asarray(episodes.behaviours.holder) <= OPPONENT
+    decision = np.asarray(episodes.decision, np.int64)
+    of_model = np.take_along_axis(held_by_model, decision.reshape(len(decision), -1), axis=1).reshape(decision.shape)
+    chosen = (np.asarray(episodes.node) > 0) & of_model
     prefixes = lexicon.prefix_lengths.astype(np.int64)
     prefix = prefixes[np.asarray(episodes.roles, np.int64)]
     place = np.arange(chosen.shape[-1])
@@ -120,8 +127,28 @@ def needed_work(table: Table, lanes: int, episodes: Episodes) -> Work:
     held = np.maximum.accumulate(np.pad(held, ((0, 0), (0, 0), (1, 0)))[..., :-1], axis=-1) + prefix[..., None]
     entry = 2 * config.num_layers * config.num_kv_heads * config.head_dim * jnp.dtype(table.policy.dtype).itemsize
     traffic = entry * (tokens + int(prefixes.sum()) + int(held[chosen].sum()))
-    traffic += 4 * weights * -(-sampled // lanes)  # parameters are float32
+    traffic += jnp.dtype(table.policy.dtype).itemsize * weights * -(-sampled // lanes)
     return Work(tokens=tokens, sampled=sampled, flops=float(flops), bytes=float(traffic))
+
+
+def learning_flops(table: Table, streams: Streams) -> float:
+    """Counts what a micro-batch needs of the layers, forward and backward: three times the forward operations.
+
+    As in `needed_work` the last layer counts where a token is sampled from. Padding does not count, nor the reference
+    policy, nor what is computed twice, nor the head, of which few rows are read.
+
+    Args:
+      table: any game laid out for the policy.
+      streams: the micro-batch, on the host.
+    """
+    config = table.policy.config
+    weights, last = kernel_weights(table), unless_read_weights(table)
+    held, read = streams.segment >= 0, streams.node > 0
+    attended = int((streams.position + 1)[held].sum())
+    attended_last = int((np.take_along_axis(streams.position, streams.query, axis=1) + 1)[read].sum())
+    forward = 2 * (weights - last) * int(held.sum()) + 2 * last * int(read.sum())
+    forward += 4 * config.num_heads * config.head_dim * ((config.num_layers - 1) * attended + attended_last)
+    return 3.0 * forward
 
 
 def unless_read_weights(table: Table) -> int:
