@@ -268,9 +268,7 @@ class Trainer:
 
     def _efficiency(self, played: list[Played], report: dict[str, float]) -> dict[str, float]:
         """How near an iteration of self-play came to what the machine could do; includes compiling, the first time."""
-        floor = sum(
-            self.machine.seconds(needed_work(of.arena.table, self.config.lanes, of.episodes)) for of in played
-        )
+        floor = sum(self.machine.seconds(needed_work(of.arena.table, self.config.lanes, of.episodes)) for of in played)
         seconds = report["learner_seconds"]
         shares = {
             "rollout_of_floor": floor / report["rollout_seconds"],
