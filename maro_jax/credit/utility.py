@@ -113,7 +113,7 @@ def gradient_scale(log_ratio: jax.Array, beta: float, reference_point: jax.Array
 
 
 def is_saturated(log_ratio: jax.Array, beta: float, reference_point: jax.Array) -> jax.Array:
-    """Whether |β(r − z0)| > 1, `bool[...]`: `kto` has little gradient left there (h < 0.79), whatever the sign."""
+    """Whether |β(r − z0)| > 1, `bool[...]`: there h < 0.79, and falls off like e^−|β(r − z0)|, whatever the sign."""
     return jnp.abs(beta * (log_ratio - reference_point)) > 1.0
 
 

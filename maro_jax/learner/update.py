@@ -186,9 +186,9 @@ class Learner:
 
 
 def _compiler_options(mesh: Mesh) -> dict[str, Any] | None:
-    """Of the learner's programs: virtual devices of a CPU leave no core idle that one product could use beside its own.
+    """One thread a matrix product where a CPU is several devices, which keep its cores busy without more.
 
-    One thread a device made an optimizer step of the tiny model a tenth faster on two cores.
+    That made an optimizer step of the tiny model a tenth faster on two cores.
     """
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     return {"xla_cpu_multi_thread_eigen": False} if on_cpu and mesh.size > 1 else None
