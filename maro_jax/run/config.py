@@ -166,7 +166,7 @@ class TrainConfig:
     )  # fmt: skip
     remat: str = setting(
         "auto", "what a gradient computes again instead of keeping it: nothing (none), all but matrix products (dots), "
-        "whole layers (full); auto: full from 8 layers on, else none", group="devices",
+        "whole layers (full); auto: full from 8 layers on", group="devices",
         choices=("auto", "none", "dots", "full"),
     )  # fmt: skip
     matmul_precision: str = setting(
