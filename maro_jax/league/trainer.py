@@ -145,9 +145,8 @@ class Trainer:
         played = []
         for arena in self.arenas:
             plan = warm_start_plan(first, count, len(arena.table.spec.sides))
-            # No seat is held by the model, but the program of self-play serves here too: compiling takes long.
-            episodes = arena.play([state.learner.params], plan, CLONE, tally=tally)
-            played.append(Played(arena, plan, episodes, None))
+            # A program without a model: that of self-play would do, but its caches slow the learner down by a fifth.
+            played.append(Played(arena, plan, arena.play([], plan, CLONE, tally=tally), None))
         weights = [
             ((of.episodes.behaviours.seat >= 0) & ~of.episodes.overflowed[:, None]).astype(np.float32) for of in played
         ]
