@@ -80,12 +80,10 @@ class Learner:
         self.batch_sharding = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
         self._entropy_weight, self._context_weight = entropy_weight, context_weight
         sums_sharding = jax.tree.map(lambda _: self.replicated, self._zero_sums())
-        compiling = _compiler_options(mesh)
         self._accumulate = jax.jit(
-            self._accumulate_fn, donate_argnums=(0, 1), out_shardings=(self.params_sharding, sums_sharding),
-            compiler_options=compiling,
-        )  # fmt: skip
-        self._apply = jax.jit(self._apply_fn, donate_argnums=0, compiler_options=compiling)
+            self._accumulate_fn, donate_argnums=(0, 1), out_shardings=(self.params_sharding, sums_sharding)
+        )
+        self._apply = jax.jit(self._apply_fn, donate_argnums=0)
         self._zeros = jax.jit(
             lambda params: (jax.tree.map(jnp.zeros_like, params), self._zero_sums()),
             out_shardings=(self.params_sharding, sums_sharding),
@@ -183,12 +181,3 @@ class Learner:
         )
         rate = jnp.asarray(self.schedule(state.step), jnp.float32)
         return following, sums | {"grad_norm": norm, "skipped": 1.0 - finite, "learning_rate": rate}
-
-
-def _compiler_options(mesh: Mesh) -> dict[str, Any] | None:
-    """One thread a matrix product where a CPU is several devices, which keep its cores busy without more.
-
-    That made an optimizer step of the tiny model a tenth faster on two cores.
-    """
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
-    return {"xla_cpu_multi_thread_eigen": False} if on_cpu and mesh.size > 1 else None
