@@ -108,7 +108,7 @@ class Trainer:
             entropy_weight=config.entropy,
         )  # fmt: skip
         self.total_iterations = self.warm_iterations + config.iterations
-        self._flops, self._tokens = 0.0, 0  # of the micro-batches of an iteration
+        self._flops, self._tokens = 0.0, 0  # of the micro-batches of an iteration of self-play
         self._efficiency_of: list[dict[str, float]] = []  # of the session's iterations of self-play
         self._credit = [
             jax.jit(functools.partial(credit, self.learner.options, side_of_role=arena.table.spec.side_of_role))
@@ -246,8 +246,9 @@ class Trainer:
         for game, of in enumerate(played):
             given = of.episodes, signs[game], weights[game], chosen[game]
             for streams in pack(self.decisions, game, learner.shapes, *given):
-                self._flops += learning_flops(of.arena.table, streams)
-                self._tokens += int((streams.segment >= 0).sum())
+                if learner is self.learner:
+                    self._flops += learning_flops(of.arena.table, streams)
+                    self._tokens += int((streams.segment >= 0).sum())
                 yield streams
 
     def _no_point(self) -> jax.Array:
