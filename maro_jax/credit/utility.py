@@ -138,6 +138,22 @@ def token_kl(log_probs: jax.Array, reference_log_probs: jax.Array, mask: jax.Arr
     return jnp.sum(jnp.where(counts, jnp.exp(policy) * (policy - reference), 0.0), axis=-1)
 
 
+def sampled_kl(log_ratio: jax.Array) -> jax.Array:
+    """Unbiased estimate ρ ln ρ − ρ + 1 ≥ 0 of :func:`token_kl` from a token that the reference policy sampled.
+
+    With ρ = π/π_ref, the mean over tokens of π_ref is Σ π ln ρ − Σ π + Σ π_ref, and both sums are 1: no second forward
+    pass is needed where the reference is the policy that played. Schulman's "k3", here for KL(π ‖ π_ref).
+
+    Args:
+      log_ratio: ln ρ of the sampled token, `float32[...]`, nats; held within ±20.
+
+    Returns:
+      `float32[...]`, nats; about half the square of a small log-ratio.
+    """
+    held = jnp.clip(log_ratio, -20.0, 20.0)
+    return held * jnp.exp(held) - jnp.expm1(held)
+
+
 def reference_point(kl: jax.Array, phase: jax.Array, mask: jax.Array, num_phases: int) -> jax.Array:
     """z0 of each phase: the mean over its behaviours of Σ_t KL(π ‖ π_ref), no gradient.
 
@@ -146,7 +162,7 @@ def reference_point(kl: jax.Array, phase: jax.Array, mask: jax.Array, num_phases
     there (−inf − (−inf)), and the exact KL is at hand, since few choices are legal.
 
     Args:
-      kl: `float32[...]`, the sum of :func:`token_kl` over the behaviour's tokens, nats.
+      kl: `float32[...]`, the sum of :func:`token_kl` or :func:`sampled_kl` over the behaviour's tokens, nats.
       phase: `int[...]`.
       mask: `bool[...]`, behaviours learnt from.
       num_phases: number of phases P (static).
@@ -173,5 +189,6 @@ ReferencePoint = Callable[[jax.Array, jax.Array, jax.Array, int], jax.Array]
 
 REFERENCE_POINTS: dict[str, ReferencePoint] = {
     "token_kl": reference_point,
+    "sampled_kl": reference_point,
     "zero": zero_reference_point,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -64,6 +65,13 @@ class Decisions:
     def num_actions(self) -> int:
         """A, the most labels of any game."""
         return self.under.shape[1]
+
+    @functools.cached_property
+    def choice_tokens(self) -> np.ndarray:
+        """int32[K], rising: the tokens that players can choose in any game; all of them where any has free text."""
+        if self.free_text:
+            return np.arange(self.policy.config.vocab_size, dtype=np.int32)
+        return np.unique(self.child_tokens[self.child_nodes >= 0]).astype(np.int32)
 
     @property
     def free_text(self) -> bool:

@@ -11,10 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from games.text.grammar import SPEECH, SPEECH_TOKEN, THOUGHT, TRIE, live_children
 from maro_jax.credit.objective import CreditOptions, behaviour_loss
-from maro_jax.credit.utility import gradient_scale, is_saturated, token_kl
+from maro_jax.credit.utility import gradient_scale, is_saturated, sampled_kl, token_kl
 from maro_jax.learner.decisions import Decisions
 from maro_jax.learner.packing import Streams
 from maro_jax.policy.attention import CausalAttention
@@ -72,20 +73,24 @@ def encode_streams(decisions: Decisions, params: Any, streams: Streams, places: 
 
 
 def context_loss(decisions: Decisions, params: Any, encoded: jax.Array, streams: Streams) -> jax.Array:
-    """Mean negative log-probability of every next token of the streams, whoever wrote it: language modelling.
+    """Mean negative log-probability of every next token that somebody may have chosen, whoever wrote it.
 
-    What others say and do is as much evidence of how people play as one's own replies. The whole head runs over a few
-    places at a time.
+    What others say and do is as much evidence of how people play as one's own replies. Tokens that no player can choose
+    are the game's own words, which nobody ever has to write: they are neither predicted nor candidates. The head runs
+    over a few places at a time.
     """
     rows, width = streams.tokens.shape
-    following = jnp.pad(streams.tokens[:, 1:], ((0, 0), (0, 1)))
+    choices = decisions.choice_tokens
+    number = np.full((decisions.policy.config.vocab_size,), -1, np.int32)
+    number[choices] = np.arange(len(choices))
+    following = jnp.pad(jnp.asarray(number)[streams.tokens[:, 1:]], ((0, 0), (0, 1)), constant_values=-1)
     inside = (streams.segment[:, :-1] == streams.segment[:, 1:]) & (streams.segment[:, 1:] >= 0)
-    inside = jnp.pad(inside, ((0, 0), (0, 1)))
+    inside = jnp.pad(inside, ((0, 0), (0, 1))) & (following >= 0)
 
     def chunk_loss(chunk: tuple) -> jax.Array:
         hidden, token, counted = chunk
-        log_probs = jax.nn.log_softmax(decisions.policy.logits(params, hidden), axis=-1)
-        picked = jnp.take_along_axis(log_probs, token[..., None], axis=-1)[..., 0]
+        log_probs = jax.nn.log_softmax(decisions.policy.logits(params, hidden, jnp.asarray(choices)), axis=-1)
+        picked = jnp.take_along_axis(log_probs, jnp.maximum(token, 0)[..., None], axis=-1)[..., 0]
         return -jnp.sum(jnp.where(counted, picked, 0.0))
 
     places = max(1, CONTEXT_CHUNK // rows)
@@ -193,7 +198,7 @@ def micro_batch_loss(
       params: the policy's parameters, differentiated.
       decisions: the games.
       options: credit's switches (static).
-      reference: parameters of KTO's reference policy for its KL, or None.
+      reference: parameters of KTO's reference policy for its exact KL, or None.
       reference_point: float32[phases], z0 in force.
       entropy_weight: c.
       context_weight: of language modelling (static).
@@ -206,6 +211,9 @@ def micro_batch_loss(
     else:
         hidden = encode_streams(decisions, params, streams, streams.query)
     scores = _score(decisions, params, reference, hidden, streams)
+    if options.utility == "kto" and options.reference_point == "sampled_kl":
+        estimate = sampled_kl(jax.lax.stop_gradient(scores.log_prob) - streams.log_prob)
+        scores = dataclasses.replace(scores, kl=jnp.where(streams.node > 0, estimate, 0.0))
     count = streams.weight.shape[1]
     belongs = streams.behaviour[..., None] == jnp.arange(count)
 

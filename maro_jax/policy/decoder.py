@@ -355,9 +355,16 @@ class Policy:
                 tokens, rotation, attention, jnp.dtype(self.dtype), places, lambda x: jax.lax.scan(body, x, stacked)[0]
             )[0]
 
-    def logits(self, params: Params, hidden: jax.Array) -> jax.Array:
-        """Returns float32 `[..., V]`, the scores of all tokens after `hidden [..., d]`."""
-        head = self._head(params).astype(self.dtype)
+    def logits(self, params: Params, hidden: jax.Array, tokens: jax.Array | None = None) -> jax.Array:
+        """Returns float32 `[..., V]`, the scores of all tokens after `hidden [..., d]`; or `[..., K]`, those of some.
+
+        Args:
+            params: the parameters.
+            hidden: `[..., d]`.
+            tokens: int32 `[K]`, inside the vocabulary; `None` for all.
+        """
+        head = self._head(params)
+        head = (head if tokens is None else head[tokens]).astype(self.dtype)
         flat = hidden.reshape(-1, hidden.shape[-1])
         with self._matmul_precision():
             scores = jnp.einsum("nd,vd->nv", flat, head, preferred_element_type=jnp.float32)

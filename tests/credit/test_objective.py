@@ -272,7 +272,7 @@ def test_the_reference_carries_no_gradient(utility):
         ({"balance": "deal"}, "set baseline='deal' too"),
         ({"baseline": "deal"}, "at least 2"),
         ({"baseline": "deal", "deal_group": 2, "decompose": "discounted"}, "whole outcomes"),
-        ({"reference_point": "one"}, "reference_point must be one of token_kl, zero"),
+        ({"reference_point": "one"}, "reference_point must be one of token_kl, sampled_kl, zero"),
         ({"discount": 0.0}, r"discount must lie in \(0, 1\], not 0.0"),
         ({"discount": 1.1}, r"discount must lie in \(0, 1\], not 1.1"),
         ({"discount": float("nan")}, r"discount must lie in \(0, 1\], not nan"),

@@ -20,9 +20,7 @@ def softmax_policy(logits, actions):
 
 
 @RANDOM
-@given(
-    FINITE, st.booleans(), st.floats(0.125, 4, width=32), st.sampled_from([0.05, 0.1, 2.0]), FINITE
-)
+@given(FINITE, st.booleans(), st.floats(0.125, 4, width=32), st.sampled_from([0.05, 0.1, 2.0]), FINITE)
 def test_kto_is_the_published_loss_up_to_scale(log_ratio, good, weight, beta, reference_point):
     got = utility.kto(
         jnp.float32(log_ratio),
@@ -94,9 +92,7 @@ def test_clone_learns_from_good_behaviours_only():
 @given(st.floats(-8, 8, width=32), st.sampled_from([-1.0, 1.0]), st.floats(-8, 8, width=32))
 def test_kto_gradient_is_reinforce_scaled_by_h(log_ratio, sign, reference_point):
     beta, weight = 0.3, 1.7
-    got = jax.grad(utility.kto)(
-        jnp.float32(log_ratio), jnp.float32(sign), jnp.float32(weight), beta, reference_point
-    )
+    got = jax.grad(utility.kto)(jnp.float32(log_ratio), jnp.float32(sign), jnp.float32(weight), beta, reference_point)
     s = naive.sigmoid(beta * (log_ratio - reference_point))
     h = 4 * s * (1 - s)
     assert float(got) == pytest.approx(-weight * sign * h, rel=1e-4)
@@ -105,9 +101,7 @@ def test_kto_gradient_is_reinforce_scaled_by_h(log_ratio, sign, reference_point)
 
 
 def test_reference_point_carries_no_gradient():
-    gradient = jax.grad(utility.kto, argnums=4)(
-        jnp.float32(0.5), jnp.float32(1), jnp.float32(1), 0.1, jnp.float32(0.2)
-    )
+    gradient = jax.grad(utility.kto, argnums=4)(jnp.float32(0.5), jnp.float32(1), jnp.float32(1), 0.1, jnp.float32(0.2))
     assert float(gradient) == 0
 
 
@@ -175,10 +169,25 @@ def test_token_kl_is_safe_at_minus_infinity():
     assert np.all(np.isfinite(gradient)) and float(jnp.abs(gradient[0, 0])) > 0
     assert gradient[0, 2] == 0 and gradient[1, 1] == 0
     # A choice open to the policy and closed to the reference is infinitely far.
-    closed = utility.token_kl(
-        jnp.log(jnp.full(2, 0.5)), jnp.asarray([0.0, -jnp.inf]), jnp.ones(2, bool)
-    )
+    closed = utility.token_kl(jnp.log(jnp.full(2, 0.5)), jnp.asarray([0.0, -jnp.inf]), jnp.ones(2, bool))
     assert closed == jnp.inf
+
+
+@RANDOM
+@given(st.integers(0, 10**6), st.integers(2, 9))
+def test_sampled_kl_is_the_exact_one_on_average_over_the_reference(seed, choices):
+    policy, reference = np.log(np.random.default_rng(seed).dirichlet(np.ones(choices), 2) + 1e-3).astype(np.float32)
+    policy, reference = (np.asarray(jax.nn.log_softmax(each)) for each in (policy, reference))
+    estimates = np.asarray(utility.sampled_kl(jnp.asarray(policy - reference)))
+    assert (estimates > -1e-6).all()
+    exact = float(utility.token_kl(jnp.asarray(policy), jnp.asarray(reference), jnp.ones(choices, bool)))
+    assert np.sum(np.exp(reference) * estimates) == pytest.approx(exact, rel=1e-4, abs=1e-6)
+
+
+def test_sampled_kl_of_small_and_large_ratios():
+    assert utility.sampled_kl(jnp.zeros(3)).tolist() == [0, 0, 0]
+    assert utility.sampled_kl(jnp.asarray([1e-3, -1e-3])) == pytest.approx(5e-7, rel=1e-2)
+    assert np.isfinite(utility.sampled_kl(jnp.asarray([1e4, -1e4]))).all()
 
 
 @RANDOM
@@ -186,9 +195,7 @@ def test_token_kl_is_safe_at_minus_infinity():
 def test_reference_points_equal_loops(seed, shape):
     batch = naive.random_batch(seed, shape, num_phases=3)
     kl = np.random.default_rng(seed).random(batch.seat.shape).astype(np.float32)
-    got = utility.REFERENCE_POINTS["token_kl"](
-        jnp.where(batch.eligible, kl, jnp.nan), batch.phase, batch.eligible, 3
-    )
+    got = utility.REFERENCE_POINTS["token_kl"](jnp.where(batch.eligible, kl, jnp.nan), batch.phase, batch.eligible, 3)
     for phase in range(3):
         mine = [kl[s] for s in batch.slots() if batch.eligible[s] and batch.phase[s] == phase]
         assert float(got[phase]) == pytest.approx(np.mean(mine) if mine else 0.0, rel=1e-5)

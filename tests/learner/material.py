@@ -186,7 +186,11 @@ def plain_loss(
             slope[mine] = scale * weight * 4 / options.beta * -bent * (1 - bent) * sign * options.beta
         distance = options.beta * (total - sum(tokens[row].recorded for row in mine) - given.point[phase])
         saturated += abs(distance) > 1
-        kl_of_phase[phase] += kl[mine].sum()
+        if options.reference_point == "sampled_kl":  # against the policy that played, as Σ ρ ln ρ − ρ + 1
+            known = np.exp(log_prob[mine] - [tokens[row].recorded for row in mine])
+            kl_of_phase[phase] += (known * np.log(known) - known + 1).sum()
+        else:
+            kl_of_phase[phase] += kl[mine].sum()
         behaviours_of_phase[phase] += 1
     towards = (slope.astype(np.float32), np.full(len(tokens), -entropy_weight * scale, np.float32), nothing)
     _, gradient = pull(towards)

@@ -23,6 +23,7 @@ def joined() -> Decisions:
 def test_a_game_among_others_has_the_loss_and_gradients_that_it_has_alone():
     given, several = material("text"), joined()
     assert several.num_actions > 0 and several.first_phase[1] == len(several.tables[0].spec.phases)
+
     def result(decisions: Decisions, game: int):
         batches = list(pack(decisions, game, (SHAPE,), given.episodes, given.sign, given.weight, CHOSEN))
         point = np.zeros(decisions.num_phases, np.float32)

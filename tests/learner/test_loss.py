@@ -18,13 +18,14 @@ from tests.learner.material import CHOSEN, SHAPE, Material, assert_close, materi
 
 KTO = CreditOptions(utility="kto", beta=0.3)
 REINFORCE = CreditOptions(utility="reinforce")
+SAMPLED = CreditOptions(utility="kto", reference_point="sampled_kl", beta=0.3)
 PPO = CreditOptions(utility="ppo", clip=0.1)
 SCALE = 1 / 37.0
 
 
 def loss_of(given: Material, options: CreditOptions, entropy_weight: float, params: Any, reference: Any, streams: Any):
     """`micro_batch_loss` of a material."""
-    known = reference if options.utility == "kto" else None
+    known = reference if (options.utility, options.reference_point) == ("kto", "token_kl") else None
     return micro_batch_loss(
         params,
         decisions=given.decisions,
@@ -56,7 +57,13 @@ def summed(name: str, options: CreditOptions, entropy_weight: float, batches: li
     return total
 
 
-CASES = [("acts", KTO, 0.02), ("text", KTO, 0.02), ("text", REINFORCE, 0.05), ("acts", PPO, 0.0)]
+CASES = [
+    ("acts", KTO, 0.02),
+    ("text", KTO, 0.02),
+    ("acts", SAMPLED, 0.02),
+    ("text", REINFORCE, 0.05),
+    ("acts", PPO, 0.0),
+]
 
 
 @pytest.mark.parametrize("name, options, entropy_weight", CASES)
@@ -119,20 +126,30 @@ def test_many_micro_batches_are_one_large_one():
     assert_close(one[1], other[1])
 
 
-@pytest.mark.parametrize("chunk", [CONTEXT_CHUNK, 64])
-def test_context_loss_is_the_mean_over_every_next_token(chunk: int, monkeypatch: pytest.MonkeyPatch):
+def words_of_labels(given: Material) -> set[int]:
+    """Tokens that occur in the label of an action."""
+    return {int(token) for label in given.table.grammar.label_tokens for token in label if token >= 0}
+
+
+@pytest.mark.parametrize("name, chunk", [("text", CONTEXT_CHUNK), ("text", 64), ("acts", CONTEXT_CHUNK)])
+def test_context_loss_is_the_mean_over_every_token_that_can_be_chosen(
+    name: str, chunk: int, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("maro_jax.learner.loss.CONTEXT_CHUNK", chunk)
-    given = material("text")
+    given = material(name)
     streams = given.packed()[0]
-    hidden = encoder("text")(given.params, streams)
+    hidden = encoder(name)(given.params, streams)
+    vocabulary = given.table.policy.config.vocab_size
+    choices = sorted(words_of_labels(given)) if name == "acts" else list(range(vocabulary))
     total, count = 0.0, 0
     for row, place in np.argwhere(streams.segment >= 0):
         following = place + 1 < SHAPE.width and streams.segment[row, place] == streams.segment[row, place + 1]
-        if following:
+        if following and streams.tokens[row, place + 1] in choices:
             logits = np.asarray(given.params["embedding"]) @ np.asarray(hidden[row, place])
-            total += np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[streams.tokens[row, place + 1]]
+            other = logits[choices]
+            total += np.log(np.exp(other - other.max()).sum()) + other.max() - logits[streams.tokens[row, place + 1]]
             count += 1
-    assert count > 300
+    assert count > 300 and len(choices) > 10
     value = jax.jit(functools.partial(context_loss, given.decisions))(given.params, hidden, streams)
     assert float(value) == pytest.approx(total / count, rel=1e-5)
 

@@ -136,7 +136,7 @@ def test_precision_reaches_every_matrix_product():
 
     text = str(jax.make_jaxpr(everything)(params, tokens))
     products = text.count("dot_general[")
-    assert products == 3 * 9 + 2
+    assert products == policy.config.num_layers * 9 + 2
     assert text.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == products
 
 
