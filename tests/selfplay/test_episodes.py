@@ -154,7 +154,7 @@ def check_overflow(name: str, capacity: int, roomy: Episodes, tight: Episodes) -
 
 
 def test_a_full_stream_ends_its_episode_and_touches_nothing_else():
-    capacity, place = 56, world("acts")
+    capacity, place = 72, world("acts")
     rollout = program("acts", "few lanes", models=1, scripted=False, capacity=capacity)
     tight, _ = rollout.play(place.params, plan_of(all_learners()))
     check_overflow("acts", capacity, played("acts"), tight)
