@@ -74,13 +74,14 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
     begun, console = time.monotonic(), Console()
     session = run_session(config, mesh_shape=config.mesh_shape(jax.device_count()))
     trainer = _trainer(session, config)
+    memory = _memory(trainer)
     state = trainer.start(_warm_start(session, config) if config.warm_start_from else session.params)
     notes = directory.record(device_facts())
     with Checkpoints(directory.checkpoints, config.keep_checkpoints) as checkpoints:
         restored = checkpoints.restore(state)
         first, before = (0, 0.0) if restored is None else (restored.step, restored.meta["seconds"])
         state = state if restored is None else restored.state
-        _banner(console, config, directory, trainer, first, notes)
+        _banner(console, config, directory, trainer, memory, first, notes)
 
         def seconds() -> float:
             return before + time.monotonic() - begun
@@ -147,11 +148,21 @@ def _trainer(session: Session, config: TrainConfig) -> Trainer:
         raise ConfigError(str(error)) from None
 
 
+def _memory(trainer: Trainer) -> str:
+    """What the run will take of a device's memory, in words; refuses what cannot fit."""
+    from maro_jax.league.memory import check_memory, device_memory, gibibytes, plan_memory
+
+    plan, available = plan_memory(trainer), device_memory()
+    check_memory(trainer, plan, available)
+    return plan.text() + (f" of {gibibytes(available)}" if available else "")
+
+
 def _banner(
     console: Console,
     config: TrainConfig,
     directory: RunDirectory,
     trainer: Trainer,
+    memory: str,
     first: int,
     notes: list[str],
 ) -> None:
@@ -169,6 +180,7 @@ def _banner(
             "model": f"{config.model}, {policy.num_params():,} parameters, {policy.dtype}",
             "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             "lanes": f"{config.lanes}, streams of up to {rooms} tokens a seat",
+            "memory": memory,
             "plan": f"{trainer.warm_iterations} warm-start and {config.iterations} self-play iterations of "
             f"{config.episodes} games{each}",
             "credit": f"{config.decompose} / {config.baseline} / {config.balance} / {config.utility}",

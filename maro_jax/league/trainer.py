@@ -81,7 +81,7 @@ class Trainer:
         """
         self.arenas, self.config, mesh = tuple(arenas), config, arenas[0].mesh
         self.decisions = Decisions.of([arena.table for arena in arenas])
-        shards = mesh.shape["data"] * mesh.shape["fsdp"]
+        self.shards = shards = mesh.shape["data"] * mesh.shape["fsdp"]  # of a micro-batch's rows
         capacities = [arena.sizes.capacity for arena in arenas]
         tokens = CPU_TOKENS if mesh.devices.flat[0].platform == "cpu" else ACCELERATOR_TOKENS
 

@@ -184,7 +184,7 @@ def _fill(
     streams: _Trained,
 ) -> Streams:
     """One micro-batch; rows beyond those given stay empty."""
-    out = _empty(decisions, shape)
+    out = empty_streams(decisions, shape)
     lexicon, made = decisions.tables[game].lexicon, episodes.behaviours
     first_node, first_phase = decisions.first_node[game], decisions.first_phase[game]
     for row, members in enumerate(rows):
@@ -215,7 +215,8 @@ def _fill(
     return out
 
 
-def _empty(decisions: Decisions, shape: PackingShape) -> Streams:
+def empty_streams(decisions: Decisions, shape: PackingShape) -> Streams:
+    """A micro-batch on the host that holds nothing yet."""
     def full(size: int, dtype: type, value: int = 0, *more: int) -> np.ndarray:
         return np.full((shape.rows, size, *more), value, dtype)
 

@@ -78,7 +78,7 @@ class Learner:
         self.params_sharding = parameter_shardings(decisions.policy, mesh)
         self.replicated = NamedSharding(mesh, PartitionSpec())
         self.batch_sharding = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
-        self._entropy_weight, self._context_weight = entropy_weight, context_weight
+        self.entropy_weight, self.context_weight = entropy_weight, context_weight
         sums_sharding = jax.tree.map(lambda _: self.replicated, self._zero_sums())
         self._accumulate = jax.jit(
             self._accumulate_fn, donate_argnums=(0, 1), out_shardings=(self.params_sharding, sums_sharding)
@@ -94,9 +94,12 @@ class Learner:
         params = jax.device_put(params, self.params_sharding)
         params = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=self.params_sharding)(params)
         zero = jax.device_put(jnp.int32(0), self.replicated)
-        return LearnerState(params, self._init_optimizer(params), zero, jnp.copy(zero))
+        shardings = self.optimizer_layout(params)[1]
+        opt_state = jax.jit(self.optimizer.init, out_shardings=shardings)(params)
+        return LearnerState(params, opt_state, zero, jnp.copy(zero))
 
-    def _init_optimizer(self, params: Any) -> Any:
+    def optimizer_layout(self, params: Any) -> tuple[Any, Any]:
+        """Shapes and shardings of the optimizer's state for parameters, or for their shapes."""
         shape = jax.eval_shape(self.optimizer.init, params)
         shardings = optax.tree.map_params(
             self.optimizer,
@@ -106,7 +109,7 @@ class Learner:
             transform_non_params=lambda _: self.replicated,
             is_leaf=lambda leaf: isinstance(leaf, optax.MaskedNode),
         )
-        return jax.jit(self.optimizer.init, out_shardings=shardings)(params)
+        return shape, shardings
 
     def step(
         self,
@@ -154,8 +157,8 @@ class Learner:
             self.options,
             reference,
             point,
-            self._entropy_weight,
-            self._context_weight,
+            self.entropy_weight,
+            self.context_weight,
             scale,
             streams,
         )

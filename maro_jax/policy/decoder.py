@@ -267,6 +267,13 @@ class Policy:
             if getattr(self, name) not in allowed:
                 raise ModelError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}.")
 
+    @property
+    def chosen_remat(self) -> str:
+        """`remat`, with `auto` decided."""
+        if self.remat != "auto":
+            return self.remat
+        return "full" if self.config.num_layers >= SCANNED_LAYERS else "none"
+
     def init(self, key: jax.Array) -> Params:
         """Returns new float32 parameters; jit this to draw them on the device."""
         return _plain(nnx.state(Decoder(self.config, nnx.Rngs(params=key)), nnx.Param))
@@ -335,9 +342,8 @@ class Policy:
         Returns:
             The stream after the final norm, `[B, Q, d]` in `dtype`.
         """
-        many = self.config.num_layers >= SCANNED_LAYERS
-        remat = ("full" if many else "none") if self.remat == "auto" else self.remat
-        if self.config.num_layers < 2 or not (many or REMAT[remat]):
+        keep = REMAT[self.chosen_remat]
+        if self.config.num_layers < 2 or (self.config.num_layers < SCANNED_LAYERS and keep is None):
             return self.forward(params, tokens, positions, attention, places)[0]
         *lower, last = (params["layers"][str(layer)] for layer in range(self.config.num_layers))
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(self.for_computing, lower))
@@ -347,7 +353,6 @@ class Policy:
         def block(x: jax.Array, layer: Params) -> tuple[jax.Array, None]:
             return nnx.merge(graph, layer)(x, rotation, attention)[0], None
 
-        keep = REMAT[remat]
         body = block if keep is None else jax.checkpoint(block, policy=keep, prevent_cse=False)
         top = nnx.merge(_graph(dataclasses.replace(self.config, num_layers=1))[0], params | {"layers": {0: last}})
         with self._matmul_precision():

@@ -21,7 +21,7 @@ from games.registry import make
 from games.text.grammar import TRIE
 from maro_jax.league.floor import MachineRates, Work, kernel_weights, learning_flops, needed_work
 from maro_jax.learner.decisions import Decisions
-from maro_jax.learner.packing import PackingShape, _empty
+from maro_jax.learner.packing import PackingShape, empty_streams
 from maro_jax.policy.hf_writer import save_model
 from maro_jax.policy.models import load_policy
 from maro_jax.policy.tokenizer import tiny_tokenizer
@@ -119,7 +119,7 @@ def test_needed_work_is_that_of_a_token_by_token_count(table: Table):
 def test_learning_needs_three_times_the_forward_operations_of_its_streams(table: Table):
     config = table.policy.config
     decisions = Decisions.of([table])
-    streams = _empty(decisions, PackingShape(rows=1, width=16, queries=4, behaviours=2))
+    streams = empty_streams(decisions, PackingShape(rows=1, width=16, queries=4, behaviours=2))
     lengths = [5, 7]
     for segment, (begin, length) in enumerate(zip((0, 5), lengths, strict=True)):
         streams.segment[0, begin : begin + length] = segment

@@ -14,6 +14,7 @@ from games.core import Role
 from games.registry import make
 from maro_jax.league.arena import Arena, Tally
 from maro_jax.league.match import MatchResult, Rate, play_match, score_match
+from maro_jax.league.memory import playing_bytes
 from maro_jax.league.plans import match_plan, training_plan
 from maro_jax.policy.config import TINY
 from maro_jax.policy.decoder import Policy
@@ -212,6 +213,16 @@ def test_purposes_do_not_share_their_chance():
     one, same, other = (arena().play([params(0), params(1)], plan, purpose) for purpose in (5, 5, 6))
     np.testing.assert_array_equal(one.tokens, same.tokens)
     assert not np.array_equal(one.roles, other.roles)
+
+
+def test_a_rollout_takes_the_memory_that_was_planned():
+    place = arena()
+    place.play([params(0), params(1)], training_plan("mirror", 0, BATCH, 2), 8)
+    used = place._programs[2].memory_analysis()  # type: ignore[attr-defined]
+    planned = sum(playing_bytes(place, place.sizes).values())
+    taken = used.temp_size_in_bytes + used.argument_size_in_bytes + used.output_size_in_bytes
+    # In so small a program, compiled without optimization, what the game itself computes is a sixth of it.
+    assert taken == pytest.approx(planned, rel=0.25)
 
 
 def test_programs_are_compiled_once():
