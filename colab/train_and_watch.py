@@ -13,7 +13,7 @@
 # %% [markdown]
 # # Train a tiny model by self-play and watch it improve
 #
-# A model of 277 thousand parameters learns the language of Werewolf from scripted games, then gets better by playing
+# A model of 379 thousand parameters learns the language of Werewolf from scripted games, then gets better by playing
 # itself. A quarter of an hour on a runtime with two CPU cores; 4 GB of memory; nothing is downloaded but the package.
 
 # %% tags=["parameters"]

@@ -16,22 +16,23 @@ _PATIENCE = (
     "--xla_cpu_collective_call_warn_stuck_timeout_seconds=600",
 )
 
-# Parameters of glibc's malloc, from its malloc.h.
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
+# Parameters of glibc's malloc, from its malloc.h, and the most that it takes as the second.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_LARGEST_MMAP_THRESHOLD = 32 * 2**20
 
 
 def keep_freed_memory() -> None:
     """Keeps freed memory in the process; does nothing without glibc.
 
     XLA takes the memory of intermediate results anew for each program it runs. By default large pieces go back to the
-    system at once, and the next program waits for as many page faults: a fifth of the learner's processor time. One
-    arena, because the others, which threads would get, cannot hold large pieces.
+    system at once, and the next program waits for as many page faults. Every thread keeps an arena of its own: with one
+    for all, which could hold pieces of any size, threads waited for each other and everything took half as long again.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return
-    for name, value in ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**26)):
+    for name, value in ((_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD), (_TRIM_THRESHOLD, 2**31 - 1)):
         mallopt(name, value)
 
 
