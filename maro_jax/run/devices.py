@@ -17,8 +17,9 @@ _PATIENCE = (
 )
 
 # Parameters of glibc's malloc, from its malloc.h, and the most that it takes as the second.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 _LARGEST_MMAP_THRESHOLD = 32 * 2**20
+_TWO_HEAPS = 2**27  # an arena gives an empty heap of 64 MiB back only where more than the pad would be left
 
 
 def keep_freed_memory() -> None:
@@ -32,8 +33,9 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return
-    for name, value in ((_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD), (_TRIM_THRESHOLD, 2**31 - 1)):
-        mallopt(name, value)
+    mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
+    mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(_TOP_PAD, _TWO_HEAPS)
 
 
 def arrange_cpu_devices(count: int) -> None:
