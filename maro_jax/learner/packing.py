@@ -217,6 +217,7 @@ def _fill(
 
 def empty_streams(decisions: Decisions, shape: PackingShape) -> Streams:
     """A micro-batch on the host that holds nothing yet."""
+
     def full(size: int, dtype: type, value: int = 0, *more: int) -> np.ndarray:
         return np.full((shape.rows, size, *more), value, dtype)
 
