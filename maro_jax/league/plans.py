@@ -17,8 +17,8 @@ def training_plan(opponents: str, first: int, episodes: int, num_sides: int, dea
 
     Args:
       opponents: who holds one side, each in turn, in half of the episodes; the learner holds every seat of the others:
-        `mirror` (the learner there too), `warm_start` (the frozen opponent), `scripted` (heuristic players), or `mix`
-        (the latter two by turns).
+        `mirror` (the learner there too), `warm_start` or `past` (the frozen opponent), `scripted` (heuristic players),
+        `mix` or `league` (the latter two by turns).
       first: number of the first episode, a multiple of `deal_group`.
       episodes: E.
       num_sides: sides of the game.
@@ -29,7 +29,8 @@ def training_plan(opponents: str, first: int, episodes: int, num_sides: int, dea
     holders = np.full((episodes, num_sides), LEARNER)
     if opponents != "mirror" and num_sides > 1:  # whoever is alone has no opponents
         rounds = deal // (2 * num_sides)  # in each of which every side is held by another once
-        frozen = {"mix": rounds % 2 == 0, "warm_start": True, "scripted": False}[opponents]
+        by_turns = rounds % 2 == 0
+        frozen = {"mix": by_turns, "league": by_turns, "warm_start": True, "past": True, "scripted": False}[opponents]
         holders = _odd_one_out(deal, holders, np.where(frozen, OPPONENT, HEURISTIC))
     return plan_of(index, deal, holders)
 
@@ -38,10 +39,12 @@ def warm_start_plan(first: int, episodes: int, num_sides: int) -> RolloutPlan:
     """Games to clone: half of them heuristic throughout; in the other half one side, each in turn, plays at random.
 
     Noise in whole games keeps who answers whom readable, where noise in single decisions would hide it. There is always
-    a side that plays well, so that a bad opponent is no sign to play badly oneself (unless there is one side only).
+    a side that plays well, so that a bad opponent is no sign to play badly oneself. Whoever is alone therefore always
+    plays well.
     """
     index = first + np.arange(episodes)
-    return plan_of(index, index, _odd_one_out(index, np.full((episodes, num_sides), HEURISTIC), np.asarray(RANDOM)))
+    holders = np.full((episodes, num_sides), HEURISTIC)
+    return plan_of(index, index, _odd_one_out(index, holders, np.asarray(RANDOM)) if num_sides > 1 else holders)
 
 
 def _odd_one_out(index: np.ndarray, holders: np.ndarray, odd: np.ndarray) -> np.ndarray:

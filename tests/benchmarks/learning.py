@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from maro_jax.run.config import EvaluateConfig, make_config
+from maro_jax.run.config import make_config
 from maro_jax.run.console import table
+from maro_jax.run.evaluate_config import EvaluateConfig
 
 STUDENT_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 TEMPERATURES = (0.25, 0.5, 0.75, 1.0)

@@ -29,7 +29,8 @@ def test_a_match_that_favours_a_side_is_refused():
         match_plan(0, 7, 2, LEARNER, RANDOM)
 
 
-RIVALS = {"warm_start": (OPPONENT,), "scripted": (HEURISTIC,), "mix": (OPPONENT, HEURISTIC)}
+RIVALS = {"warm_start": (OPPONENT,), "past": (OPPONENT,), "scripted": (HEURISTIC,)}
+RIVALS |= dict.fromkeys(("mix", "league"), (OPPONENT, HEURISTIC))
 
 
 @pytest.mark.parametrize("first", [0, 48])
@@ -59,7 +60,7 @@ def test_who_plays_alone_has_no_opponents():
     plan = match_plan(3, 8, 1, LEARNER, RANDOM)
     assert plan.holders[:, 0].tolist() == 4 * [LEARNER, RANDOM]
     assert plan.deal.tolist() == [3, 3, 4, 4, 5, 5, 6, 6]
-    assert warm_start_plan(0, 4, 1).holders[:, 0].tolist() == [HEURISTIC, RANDOM] * 2
+    assert warm_start_plan(0, 4, 1).holders[:, 0].tolist() == [HEURISTIC] * 4
 
 
 def test_a_mirror_gives_the_learner_every_seat():
