@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maro_jax.run import exit_codes
-from maro_jax.run.config import SCRIPTED, EvaluateConfig, TrainConfig
+from maro_jax.run.config import TrainConfig
 from maro_jax.run.console import Console, table
 from maro_jax.run.devices import arrange_cpu_devices, check_cpu_devices, keep_freed_memory
 from maro_jax.run.directory import recorded_config, write_json
+from maro_jax.run.evaluate_config import SCRIPTED, EvaluateConfig
 from maro_jax.run.fields import ConfigError
 from maro_jax.run.flags import run_cli
 from maro_jax.run.inputs import is_run, split_games
@@ -18,17 +19,19 @@ from maro_jax.run.inputs import is_run, split_games
 if TYPE_CHECKING:
     from maro_jax.league.session import Session
 
+POLICY = "--policy"  # its name among the players: no folder or model is called so
 PURPOSE = 2_000_000  # keeps the deals apart from those a run of the same seed has trained on
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
-    """Plays a match on common deals, each player on every side.
+    """Plays a match on common deals, each player on every side; or with several opponents everybody plays everybody.
 
     Args:
       config: who plays whom, at what.
 
     Returns:
-      The first player's rates in all, by side and by role, each with its 95 % interval clustered by deal.
+      Of a match: the first player's rates in all, by side and by role, each with its 95 % interval clustered by deal.
+      Of several: `matches`, the same of each pair, and `ratings` in Elo points by player.
 
     Raises:
       ConfigError: if a player cannot be used, in one sentence.
@@ -37,18 +40,53 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     keep_freed_memory()
     arrange_cpu_devices(config.num_cpu_devices())
     check_cpu_devices(config.cpu_devices)
-    from maro_jax.league.match import play_match
-
     settings = _settings(config.policy)
     session = _session(config, settings)
-    opponent = _opponent(config, settings, session)
+    players = {POLICY: _params(session, config.policy)}
+    for name in config.opponents:
+        players |= _opponents(config, name, settings, session)
+    result = _everybody(config, session, players) if config.plays_everybody else _match(config, session, players)
+    return result | session.arena.tally.rates() | {"config": dataclasses.asdict(config)}
+
+
+def _match(config: EvaluateConfig, session: Session, players: dict[str, Any]) -> dict[str, Any]:
+    """A match of two."""
+    from maro_jax.league.match import play_match
+
+    player, against = players.values()
     phase = Console().phase("match", config.num_games)
     result = play_match(
-        session.arena, _params(session, config.policy), opponent, config.num_games, purpose=PURPOSE,
+        session.arena, player, against, config.num_games, purpose=PURPOSE,
         temperature=config.temperature, opponent_temperature=config.opponent_temperature,
     )  # fmt: skip
     phase.finish()
-    return dataclasses.asdict(result) | session.arena.tally.rates() | {"config": dataclasses.asdict(config)}
+    return dataclasses.asdict(result)
+
+
+def _everybody(config: EvaluateConfig, session: Session, players: dict[str, Any]) -> dict[str, Any]:
+    """A match of each pair, and ratings."""
+    from maro_jax.league.standings import round_robin
+
+    pairs = len(players) * (len(players) - 1) // 2
+    phase = Console().phase(f"{pairs} matches", pairs * config.num_games)
+    standings = round_robin(
+        session.arena,
+        players,
+        config.num_games,
+        purpose=PURPOSE,
+        temperatures=[config.temperature] + [config.opponent_temperature] * (len(players) - 1),
+        finished=lambda done: phase.update(done * config.num_games),
+    )
+    phase.finish()
+    names, (headers, lines) = standings.names, standings.rows()
+    return {
+        "matches": [
+            {"player": names[one], "against": names[other]} | dataclasses.asdict(result)
+            for (one, other), result in standings.matches.items()
+        ],
+        "ratings": {name: dataclasses.asdict(rating) for name, rating in zip(names, standings.ratings, strict=True)},
+        "table": {"headers": headers, "rows": lines},
+    }
 
 
 def _settings(player: str) -> dict[str, Any]:
@@ -79,22 +117,24 @@ def _session(config: EvaluateConfig, settings: dict[str, Any]) -> Session:
     )
 
 
-def _opponent(config: EvaluateConfig, settings: dict[str, Any], session: Session) -> Any:
-    """The opponent as `play_match` takes it: a scripted player's name, or parameters for the session's model."""
-    from maro_jax.league.session import stored_params
+def _opponents(config: EvaluateConfig, name: str, settings: dict[str, Any], session: Session) -> dict[str, Any]:
+    """Opponents as `play_match` takes them: a scripted player's name, or parameters for the session's model."""
+    from maro_jax.league.session import stored_params, stored_past_selves
 
-    if config.opponent in SCRIPTED:
-        return config.opponent
-    if config.opponent == "warm_start":
-        return stored_params(session, config.policy, "opponent")[0]
-    model = _settings(config.opponent)["model"]
+    if name in SCRIPTED:
+        return {name: name}
+    if name == "warm_start":
+        return {name: stored_params(session, config.policy, "opponent")[0]}
+    if name == "past":
+        return {f"after {born}": params for born, params in stored_past_selves(session, config.policy, settings)}
+    model = _settings(name)["model"]
     other = session if model == settings["model"] else _session(config, settings | {"model": model})
     if not _same_model(session, other):
         raise ConfigError(
-            f"--policy={config.policy} and --opponent={config.opponent} are models of different shapes or tokenizers; "
-            "a match needs two alike, for example a run and its warm start (--opponent=warm_start)"
+            f"--policy={config.policy} and --opponent={name} are models of different shapes or tokenizers; a match "
+            "needs two alike, for example a run and its warm start (--opponent=warm_start)"
         )
-    return _params(other, config.opponent)
+    return {name: _params(other, name)}
 
 
 def _same_model(one: Session, other: Session) -> bool:
@@ -116,6 +156,16 @@ def _params(session: Session, player: str) -> Any:
 
 def _main(config: EvaluateConfig) -> int:
     result = evaluate(config)
+    if config.plays_everybody:
+        _print_standings(config, result)
+    else:
+        _print_match(config, result)
+    if config.json:
+        write_json(Path(config.json).expanduser(), result)
+    return exit_codes.DONE
+
+
+def _print_match(config: EvaluateConfig, result: dict[str, Any]) -> None:
     rows = [["all sides", *_cells(result["total"])]]
     rows += [[f"as {side}", *_cells(rate)] for side, rate in result["sides"].items()]
     rows += [[f"seats of the {role}", *_cells(rate)] for role, rate in result["roles"].items()]
@@ -125,9 +175,12 @@ def _main(config: EvaluateConfig) -> int:
         f"{result['games_per_second']:.0f} games/s, {result['truncated']:.1%} of the games cut off "
         "(counted as one half)"
     )
-    if config.json:
-        write_json(Path(config.json).expanduser(), result)
-    return exit_codes.DONE
+
+
+def _print_standings(config: EvaluateConfig, result: dict[str, Any]) -> None:
+    print(f"{POLICY}={config.policy}; {config.num_games} games a match; win rates of the row's player")
+    print(table(result["table"]["headers"], result["table"]["rows"]))
+    print(f"{result['games_per_second']:.0f} games/s")
 
 
 def _cells(rate: dict[str, Any]) -> list[Any]:

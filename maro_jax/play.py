@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maro_jax.run import exit_codes
-from maro_jax.run.config import SCRIPTED, TrainConfig
+from maro_jax.run.config import TrainConfig
 from maro_jax.run.devices import arrange_cpu_devices, keep_freed_memory
 from maro_jax.run.directory import recorded_config
+from maro_jax.run.evaluate_config import SCRIPTED
 from maro_jax.run.fields import ConfigError
 from maro_jax.run.flags import run_cli
 from maro_jax.run.inputs import is_run

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from maro_jax.run import exit_codes
-from maro_jax.run.config import ReplayConfig
 from maro_jax.run.flags import run_cli
+from maro_jax.run.replay_config import ReplayConfig
 from maro_jax.run.replay_html import write_replay
 
 

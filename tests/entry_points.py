@@ -53,13 +53,17 @@ finally:
 
 @contextlib.contextmanager
 def compiled_programs_kept(folder: Path) -> Iterator[None]:
-    """Keeps compiled programs on disk, for this process and those it starts: runs of one shape compile once."""
+    """Keeps compiled programs on disk, for this process and those it starts: runs of one shape compile once.
+
+    To compile takes longer than small runs take, so it is done with few optimizations.
+    """
     settings = {
+        "jax_disable_most_optimizations": True,
         "jax_compilation_cache_dir": str(folder),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
-    before = {name: getattr(jax.config, name) for name in settings}
+    before = {name: jax.config.values[name] for name in settings}
     environment = {name.upper(): str(value) for name, value in settings.items()}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():

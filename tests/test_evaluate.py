@@ -1,5 +1,6 @@
 """Matches as a person asks for them: runs, warm starts, models and scripted players."""
 
+import itertools
 import json
 import shutil
 
@@ -7,11 +8,20 @@ import jax
 import numpy as np
 import pytest
 
-from maro_jax.evaluate import _main, evaluate
+from maro_jax.evaluate import _main, _print_standings, evaluate
 from maro_jax.league import match
-from maro_jax.run.config import EvaluateConfig
+from maro_jax.run.evaluate_config import EvaluateConfig
 from maro_jax.run.flags import run_cli
-from tests.entry_points import ITERATIONS, checkpoint, contents
+from tests.entry_points import (
+    ITERATIONS,
+    assert_equal,
+    checkpoint,
+    contents,
+    metrics,
+    small_config,
+    train_quietly,
+    train_until,
+)
 from tests.policy.hf_fixture import make_model_folder
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
@@ -115,6 +125,47 @@ def test_who_plays_with_which_weights_and_temperatures(finished_run, match_argum
     assert {call["purpose"] for call in match_arguments} == {2_000_000}
 
 
+def _league(folder, finished_run):
+    settings = {"opponents": "league", "pool_size": 2, "pool_every": 1, "magnet": 0.1, "magnet_rate": 0.25}
+    settings |= {"reference_point": "sampled_kl", "eval_every": 0, "final_games": 8}
+    return small_config(folder, warm_start_from=str(finished_run.folder), **settings)
+
+
+@pytest.mark.slow
+def test_a_league_goes_on_where_it_was_stopped(finished_run, tmp_path):
+    straight, stopped = (_league(tmp_path / name, finished_run) for name in ("straight", "stopped"))
+    train_quietly(straight)
+    train_until(stopped, 1)
+    train_quietly(stopped)
+    assert metrics(tmp_path / "stopped") == metrics(tmp_path / "straight")
+    assert_equal(checkpoint(tmp_path / "stopped", 2), checkpoint(tmp_path / "straight", 2))
+
+
+def test_past_selves_of_a_league_are_kept_and_can_be_played(finished_run, tmp_path, capsys):
+    train_quietly(_league(tmp_path / "run", finished_run))
+    rows, stored = metrics(tmp_path / "run"), checkpoint(tmp_path / "run", 2)
+    assert rows[0]["opponent_born"] == 0 and rows[1]["opponent_born"] in (0, 1)
+    assert all(0 <= row["opponent_win_rate"] <= 1 for row in rows) and np.sum(stored["pool.games"]) > 0
+    assert np.asarray(stored["pool.born"]).tolist() == [0, 1, 2]
+    leaves = [name.removeprefix("opponent.") for name in stored if name.startswith("opponent.")]
+    for leaf in leaves:
+        kinds = ("opponent", "pool.members.0", "pool.members.1", "learner.params", "magnet")
+        warm, first, second, last, magnet = (np.asarray(stored[f"{kind}.{leaf}"]) for kind in kinds)
+        np.testing.assert_array_equal(second, last, err_msg=leaf)  # frozen after the last iteration
+        np.testing.assert_allclose(magnet, 0.5625 * warm + 0.1875 * first + 0.25 * second, rtol=1e-5, atol=1e-6)
+    assert len(leaves) > 20 and rows[0]["magnet_kl"] != rows[1]["magnet_kl"] > 0
+
+    config = _config(policy=tmp_path / "run", opponent="past,random")
+    result = evaluate(config)
+    players = ["--policy", "after 1", "after 2", "random"]
+    assert list(result["ratings"]) == players
+    assert [(of["player"], of["against"]) for of in result["matches"]] == list(itertools.combinations(players, 2))
+    assert all(of["games"] == 16 for of in result["matches"])
+    _print_standings(config, result)
+    lines = capsys.readouterr().out.splitlines()
+    assert {name for name in players if any(line.startswith(f"{name} ") for line in lines)} == set(players)
+
+
 def test_models_that_do_not_fit_each_other_are_refused(finished_run, tmp_path, capsys):
     folder = finished_run.folder
     model, other = tmp_path / "model", tmp_path / "other"
@@ -133,7 +184,10 @@ def test_what_cannot_be_played_is_refused(finished_run, tmp_path, capsys):
     (young / "checkpoints").mkdir(parents=True)
     shutil.copy(folder / "config.json", young)
     assert "is a run without a checkpoint so far" in _refusal(capsys, policy=young, opponent="random")
-    assert "--opponent=warm_start is that of a run" in _refusal(capsys, policy="tiny", opponent="warm_start")
+    for name in ("warm_start", "past"):
+        assert f"--opponent={name} is that of a run" in _refusal(capsys, policy="tiny", opponent=name)
+    assert "keeps no past selves" in _refusal(capsys, policy=folder, opponent="random,past")
+    assert "names somebody twice" in _refusal(capsys, policy=folder, opponent="random,heuristic,random")
     assert "There is no game 'chess-v0'" in _refusal(capsys, policy=folder, opponent="random", games="chess-v0")
     assert "do not both divide by 8 devices" in _refusal(capsys, policy=folder, opponent="random", lanes=12)
 

@@ -12,23 +12,15 @@ from games.registry import GAMES
 from maro_jax.evaluate import evaluate
 from maro_jax.league.session import run_session
 from maro_jax.league.trainer import Trainer
-from maro_jax.run.config import EvaluateConfig
 from maro_jax.run.directory import read_games
+from maro_jax.run.evaluate_config import EvaluateConfig
 from maro_jax.run.fields import ConfigError
 from tests.entry_points import metrics, small_config, train_quietly
 from tests.games.test_testing import SMALL
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("kept_programs")
 
-FAST = ("bargaining-v0", "kuhn-v0")  # the other games train in the slow tier
-
-
-@pytest.fixture(scope="module")
-def quick_compilation():
-    """For programs that are run a few times only."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+FAST = ("bargaining-v0", "kuhn-v0")  # train together; the other games, and each alone, in the slow tier
 
 
 def text_of(name: str) -> str:
@@ -42,7 +34,8 @@ def trained(folder: Path, games: str) -> tuple[dict[str, Any], list[str]]:
     return train_quietly(small_config(folder, games=games, **changes))
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in FAST else pytest.mark.slow) for n in GAMES])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", GAMES)
 def test_every_game_trains(name: str, tmp_path: Path):
     summary, lines = trained(tmp_path / "run", text_of(name))
     assert 0 <= summary["win_rate_low"] <= summary["win_rate_high"] <= 1
@@ -53,7 +46,7 @@ def test_every_game_trains(name: str, tmp_path: Path):
 
 
 @pytest.fixture(scope="module")
-def mixed_run(tmp_path_factory: pytest.TempPathFactory):
+def mixed_run(tmp_path_factory: pytest.TempPathFactory, kept_programs: None):
     folder = tmp_path_factory.mktemp("runs") / "mixed"
     return folder, *trained(folder, ",".join(map(text_of, FAST)))
 

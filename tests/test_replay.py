@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from maro_jax.replay import _main
-from maro_jax.run.config import ReplayConfig
 from maro_jax.run.directory import read_games
 from maro_jax.run.flags import run_cli
+from maro_jax.run.replay_config import ReplayConfig
 from maro_jax.selfplay.episodes import HOLDERS
 
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 
-import jax
 import numpy as np
 import pytest
 
@@ -35,14 +34,6 @@ from tests.entry_points import (
 from tests.policy.hf_fixture import make_model_folder
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
-
-
-@pytest.fixture
-def quick_compilation():
-    """For programs that are run a few times only."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def _command(capsys, *arguments):
@@ -291,7 +282,7 @@ def test_a_warm_start_that_is_not_finished_is_refused(tmp_path, capsys):
     assert code == 2 and "has finished 1 of 2 warm-start iterations; train on with" in said
 
 
-def test_an_iteration_of_an_ordinary_model_folder(tmp_path, quick_compilation):
+def test_an_iteration_of_an_ordinary_model_folder(tmp_path):
     make_model_folder(tmp_path / "model", "qwen3", num_layers=1)
     folder = tmp_path / "run"
     train_until(small_config(folder, model=str(tmp_path / "model"), games=LABELS, warm_start_games=0), 0)
@@ -300,7 +291,7 @@ def test_an_iteration_of_an_ordinary_model_folder(tmp_path, quick_compilation):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("games", [LABELS, FREE_TEXT])
-def test_an_ordinary_model_folder_is_trained_to_the_end(tmp_path, games, quick_compilation):
+def test_an_ordinary_model_folder_is_trained_to_the_end(tmp_path, games):
     model, folder = tmp_path / "model", tmp_path / "run"
     make_model_folder(model, "llama")
     before = contents(model)

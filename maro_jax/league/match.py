@@ -12,6 +12,7 @@ from maro_jax.league.plans import games_per_deal, match_plan
 from maro_jax.selfplay.episodes import HEURISTIC, LEARNER, OPPONENT, RANDOM, Episodes
 
 NORMAL_95 = 1.959964
+SCRIPTED_HOLDERS = {"heuristic": HEURISTIC, "random": RANDOM}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,7 @@ class MatchResult:
 
 def play_match(
     arena: Arena,
-    params: Any,
+    player: Any,
     against: Any,
     games: int,
     *,
@@ -66,8 +67,8 @@ def play_match(
 
     Args:
       arena: where to play.
-      params: the first player's parameters.
-      against: `heuristic`, `random`, or another player's parameters.
+      player: parameters, or `heuristic` or `random`.
+      against: the other player, likewise.
       games: rounded up to a multiple of `games_per_deal`.
       purpose: keeps the randomness of different matches apart.
       temperature: the first player's sampling temperature.
@@ -75,14 +76,16 @@ def play_match(
     """
     sides = len(arena.table.spec.sides)
     games += -games % games_per_deal(sides)
-    if isinstance(against, str):
-        holder = {"heuristic": HEURISTIC, "random": RANDOM}[against]
-        plan = match_plan(0, games, sides, LEARNER, holder)
-        episodes = arena.play([params], plan, purpose, temperature=[temperature])
-    else:
-        plan = match_plan(0, games, sides, LEARNER, OPPONENT)
-        heat = [temperature, opponent_temperature]
-        episodes = arena.play([params, against], plan, purpose, temperature=heat)
+    numbers = iter((LEARNER, OPPONENT))
+    both = (player, temperature), (against, opponent_temperature)
+    holders = [SCRIPTED_HOLDERS[who] if isinstance(who, str) else next(numbers) for who, _ in both]
+    policies = [(who, heat) for who, heat in both if not isinstance(who, str)]
+    episodes = arena.play(
+        [params for params, _ in policies],
+        match_plan(0, games, sides, *holders),
+        purpose,
+        temperature=[heat for _, heat in policies],
+    )
     return score_match(arena, episodes)
 
 

@@ -67,10 +67,15 @@ def plan_memory(trainer: Trainer) -> MemoryPlan:
     kinds = [learner] + [trainer.cloner] * (trainer.warm_iterations > 0)
     activations = max(gradient_bytes(each, each.shapes[-1], trainer.shards) for each in kinds)
     learning = {"gradients": params, "activations": activations}
-    if learner.uses_reference:
+    if learner.uses_kl:
         learning["reference"] = params
+    resident = {"parameters": params, "optimizer": _sharded(shapes, shardings), "warm start": params}
+    if learner.magnet_weight:
+        resident["magnet"] = params
+    if trainer.config.meets_past_selves:
+        resident["past selves"] = trainer.config.pool_size * params
     return MemoryPlan(
-        resident={"parameters": params, "optimizer": _sharded(shapes, shardings), "warm start": params},
+        resident=resident,
         playing=max((playing_bytes(arena, arena.sizes) for arena in trainer.arenas), key=lambda of: sum(of.values())),
         learning=learning,
     )
@@ -127,6 +132,7 @@ def gradient_bytes(learner: Learner, shape: PackingShape, shards: int) -> int:
                 reference,
                 jnp.zeros((decisions.num_phases,)),
                 learner.entropy_weight,
+                learner.magnet_weight,
                 learner.context_weight,
                 jnp.float32(1),
                 streams,

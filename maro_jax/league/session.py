@@ -13,10 +13,12 @@ from jax.sharding import Mesh
 from games.core import GameError
 from games.registry import make
 from maro_jax.league.arena import Arena
+from maro_jax.league.pool import FREE
 from maro_jax.policy.config import ModelError
 from maro_jax.policy.models import load_policy
 from maro_jax.policy.sharding import make_mesh, parameter_shardings
 from maro_jax.run.checkpoint import read_newest
+from maro_jax.run.config import MEETING_PAST_SELVES
 from maro_jax.run.fields import ConfigError
 from maro_jax.run.inputs import GameParameters, parse_games, split_games
 from maro_jax.selfplay.table import Table
@@ -116,16 +118,52 @@ def stored_params(session: Session, run: str, which: str) -> tuple[Any, int]:
     Raises:
       ConfigError: there is no such checkpoint, or it is of another model.
     """
+    state, step = _stored(run, {which: _wanted_params(session)})
+    return state[which], step
+
+
+def stored_past_selves(session: Session, run: str, settings: Mapping[str, Any]) -> list[tuple[int, Any]]:
+    """The past selves in a run's newest checkpoint, oldest first, each with the iterations it had learnt for.
+
+    Args:
+      session: of the run's model.
+      run: its folder.
+      settings: its configuration.
+
+    Raises:
+      ConfigError: the run keeps none, or has none so far.
+    """
+    size = settings["pool_size"] if settings["opponents"] in MEETING_PAST_SELVES else 0
+    if not size:
+        raise ConfigError(f"{run} was trained with --opponents={settings['opponents']} and keeps no past selves; leave "
+                          "past out, for example --opponent=warm_start")  # fmt: skip
+    wanted = {
+        "pool": {"members": (_wanted_params(session),) * size, "born": jax.ShapeDtypeStruct((1 + size,), "int32")}
+    }
+    pool = _stored(run, wanted)[0]["pool"]
+    found = sorted((at, index) for index, at in enumerate(pool["born"].tolist()[1:]) if at != FREE)
+    if not found:
+        raise ConfigError(f"{run} has no past self so far: one is kept every --pool_every={settings['pool_every']} "
+                          "iterations of self-play")  # fmt: skip
+    return [(at, pool["members"][index]) for at, index in found]
+
+
+def _wanted_params(session: Session) -> Any:
+    """Shapes and shardings of a policy's parameters."""
     policy, mesh = session.arena.table.policy, session.arena.mesh
-    wanted = jax.tree.map(
+    return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         policy.abstract_params(),
         parameter_shardings(policy, mesh),
     )
-    restored = read_newest(Path(run).expanduser() / "checkpoints", {which: wanted})
+
+
+def _stored(run: str, wanted: Any) -> tuple[Any, int]:
+    """A part of the state in a run's newest checkpoint, and its step."""
+    restored = read_newest(Path(run).expanduser() / "checkpoints", wanted)
     if restored is None:
         raise ConfigError(f"{run} holds no checkpoint that was completely written; train on first")
-    return restored.state[which], restored.step
+    return restored.state, restored.step
 
 
 def run_session(config: Any, **changes: Any) -> Session:

@@ -19,6 +19,7 @@ from maro_jax.credit.objective import metrics as credit_metrics
 from maro_jax.league.arena import Arena, Tally
 from maro_jax.league.floor import MachineRates, learning_flops, measure_rates, needed_work
 from maro_jax.league.plans import training_plan, warm_start_plan
+from maro_jax.league.pool import Pool, learner_scores
 from maro_jax.learner.decisions import Decisions
 from maro_jax.learner.packing import Streams, pack, packing_shapes
 from maro_jax.learner.update import Learner, LearnerState
@@ -28,6 +29,7 @@ from maro_jax.selfplay.episodes import LEARNER, Episodes, RolloutPlan
 # Purposes that keep the randomness of a run's parts apart.
 PLAY, CLONE, SHUFFLE, MATCH = range(4)
 NUM_PURPOSES = 4
+RIVAL = 1_000  # of host draws alone
 
 CONTEXT_WEIGHT = 1.0  # of language modelling in the warm start, per reply token
 # About as many tokens of a micro-batch fall to a device. Measured on a CPU only, which gains nothing by more, while
@@ -45,11 +47,15 @@ class TrainState:
       learner: parameters, optimizer state and counters.
       opponent: parameters of the frozen opponent: the warm start.
       statistics: running statistics of the balance, of each game.
+      pool: past selves; None if the warm start alone is met.
+      magnet: parameters of the magnet, which follow the learner's slowly; None without one.
     """
 
     learner: LearnerState
     opponent: Any
     statistics: tuple[balance.BalanceStatistics, ...]
+    pool: Pool | None = None
+    magnet: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,11 +111,15 @@ class Trainer:
         steps = config.iterations * config.epochs * config.minibatches
         self.learner = learner(
             "self-play", credit_options(config), config.learning_rate, config.learning_rate_final, steps,
-            entropy_weight=config.entropy,
+            entropy_weight=config.entropy, magnet_weight=config.magnet,
         )  # fmt: skip
         self.total_iterations = self.warm_iterations + config.iterations
         self._flops, self._tokens = 0.0, 0  # of the micro-batches of an iteration of self-play
         self._efficiency_of: list[dict[str, float]] = []  # of the session's iterations of self-play
+        self._follow = jax.jit(  # the magnet goes a part of the way to the learner
+            lambda magnet, params: jax.tree.map(lambda m, p: m + config.magnet_rate * (p - m), magnet, params),
+            donate_argnums=0,
+        )
         self._credit = [
             jax.jit(functools.partial(credit, self.learner.options, side_of_role=arena.table.spec.side_of_role))
             for arena in arenas
@@ -124,6 +134,8 @@ class Trainer:
             learner=state,
             opponent=jax.tree.map(jnp.copy, state.params),
             statistics=jax.device_put(nothing, self.learner.replicated),
+            pool=Pool.empty(state.params, self.config.pool_size) if self.config.meets_past_selves else None,
+            magnet=jax.tree.map(jnp.copy, state.params) if self.config.magnet else None,
         )
 
     def iterate(self, state: TrainState, iteration: int) -> tuple[TrainState, dict[str, float], list[Played]]:
@@ -156,39 +168,67 @@ class Trainer:
             total = max(1.0, sum(weight[index].sum() for weight, index in zip(weights, chosen, strict=True)))
             learner, step = self.cloner.step(learner, batches, total, None, self._no_point())
             sums.append(step)
-        opponent = state.opponent
+        opponent, magnet = state.opponent, state.magnet
         if iteration + 1 == self.warm_iterations:
             opponent = jax.tree.map(jnp.copy, learner.params)
+            magnet = jax.tree.map(jnp.copy, learner.params) if self.config.magnet else None
             learner = self.learner.init(learner.params)
         report = _report(sums) | tally.rates() | self._times(tally, clock)
-        return dataclasses.replace(state, learner=learner, opponent=opponent), report, played
+        return dataclasses.replace(state, learner=learner, opponent=opponent, magnet=magnet), report, played
 
     # ------------------------------------------------------------------ self-play
 
     def _self_play(self, state: TrainState, iteration: int) -> tuple[TrainState, dict[str, float], list[Played]]:
         tally, clock = Tally(), time.perf_counter()
         played, statistics = [], []
+        entry, rival = self._rival(state, iteration)
         for game, arena in enumerate(self.arenas):
-            of, after = self._play(arena, state, game, iteration, tally)
+            of, after = self._play(arena, state, rival, game, iteration, tally)
             played.append(of)
             statistics.append(after)
-        learner, sums = self._learn(state.learner, played, iteration)
+        learner, sums = self._learn(state, played, iteration)
         report = _report(sums) | tally.rates() | self._times(tally, clock)
         report |= self._efficiency(played, report)
         for of in played:
             prefix = f"{of.arena.name}/" if len(played) > 1 else ""
             report |= {prefix + name: value for name, value in (_outcomes(of) | _balance(of)).items()}
-        return TrainState(learner, state.opponent, tuple(statistics)), report, played
+        pool, met = self._pool_after(state.pool, entry, played, learner.params, iteration + 1)
+        magnet = self._follow(state.magnet, learner.params) if self.config.magnet else None
+        return TrainState(learner, state.opponent, tuple(statistics), pool, magnet), report | met, played
+
+    def _rival(self, state: TrainState, iteration: int) -> tuple[int, Any]:
+        """The frozen opponent of an iteration: its entry in the pool, and its parameters."""
+        if state.pool is None:
+            return 0, state.opponent
+        generator = np.random.default_rng((self.config.seed, RIVAL, iteration))
+        entry = state.pool.choose(self.config.matchmaking, generator)
+        return entry, state.pool.params(entry, state.opponent)
+
+    def _pool_after(
+        self, pool: Pool | None, entry: int, played: list[Played], params: Any, done: int
+    ) -> tuple[Pool | None, dict[str, float]]:
+        """The pool after `done` iterations of self-play, and what is reported of it."""
+        if pool is None:
+            return None, {}
+        scores = np.concatenate(
+            [learner_scores(of.plan, of.episodes, of.arena.table.spec.side_of_role) for of in played]
+        )
+        after = pool.record(entry, float(scores.sum()), len(scores))
+        met = {"opponent_born": float(pool.born[entry]), "opponent_win_rate": _mean(scores)}
+        met["pool_least_win_rate"] = float(after.win_rates()[after.present()].min())
+        if done % self.config.pool_every == 0:
+            after = after.freeze(params, done)
+        return after, met
 
     def _play(
-        self, arena: Arena, state: TrainState, game: int, iteration: int, tally: Tally
+        self, arena: Arena, state: TrainState, rival: Any, game: int, iteration: int, tally: Tally
     ) -> tuple[Played, balance.BalanceStatistics]:
         """Plays an iteration's episodes of a game and credits the learner's behaviours."""
         config = self.config
         sides = len(arena.table.spec.sides)
         first = iteration * config.episodes
         plan = training_plan(config.opponents, first, config.episodes, sides, config.deal_group)
-        episodes = arena.play([state.learner.params, state.opponent], plan, PLAY, tally=tally)
+        episodes = arena.play([state.learner.params, rival], plan, PLAY, tally=tally)
         outcome = self._shuffled(arena, episodes, game, iteration) if config.shuffle_outcomes else episodes.outcome
         made = episodes.behaviours
         eligible = (made.holder == LEARNER) & episodes.finished[:, None] & (made.seat >= 0)
@@ -197,12 +237,12 @@ class Trainer:
         )
         return Played(arena, plan, episodes, given), statistics
 
-    def _learn(self, learner: LearnerState, played: list[Played], iteration: int) -> tuple[LearnerState, list[dict]]:
+    def _learn(self, state: TrainState, played: list[Played], iteration: int) -> tuple[LearnerState, list[dict]]:
         """Some optimizer steps on the iteration's episodes; KTO's reference is the weights they begin with.
 
         Every step holds as many episodes of each game, and every game counts the same: the loss is the mean of theirs.
         """
-        config, sums = self.config, []
+        config, learner, sums = self.config, state.learner, []
         self._flops, self._tokens = 0.0, 0
         credits = [of.credit for of in played if of.credit is not None]
         normalisers = np.array([float(given.normaliser) for given in credits])
@@ -211,7 +251,7 @@ class Trainer:
             np.asarray(given.weights) * np.float32(normalisers.mean() / own)
             for given, own in zip(credits, normalisers, strict=True)
         ]
-        reference = jax.tree.map(jnp.copy, learner.params) if self.learner.uses_reference else None
+        reference = jax.tree.map(jnp.copy, learner.params) if self.learner.uses_kl else state.magnet
         point = self._no_point()
         for epoch in range(config.epochs):
             for chosen in self._batches(config.episodes // config.minibatches, PLAY, iteration, epoch):
@@ -351,6 +391,7 @@ def _report(sums: list[dict[str, Any]]) -> dict[str, float]:
     return {
         "loss": total["loss"] / len(steps),
         "entropy": total["entropy"] / tokens,
+        "magnet_kl": total["magnet_kl"] / tokens,
         "negative_log_prob": -total["log_prob"] / behaviours,
         "kl": total["kl"] / behaviours,
         "log_ratio_rms": float(np.sqrt(total["log_ratio_squared"] / behaviours)),

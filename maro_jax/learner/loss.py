@@ -186,11 +186,12 @@ def micro_batch_loss(
     reference: Any,
     reference_point: jax.Array,
     entropy_weight: float,
+    magnet_weight: float,
     context_weight: float,
     scale: jax.Array,
     streams: Streams,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """A micro-batch's part of the loss Σ w ℓ / (E n̄) − c Σ H / (E n̄), and sums for the log.
+    """A micro-batch's part of the loss [Σ w ℓ − c Σ H + τ Σ KL(π ‖ μ)] / (E n̄), and sums for the log.
 
     Cloning adds `context_weight` times `context_loss`, in proportion to the behaviours the micro-batch holds.
 
@@ -198,9 +199,10 @@ def micro_batch_loss(
       params: the policy's parameters, differentiated.
       decisions: the games.
       options: credit's switches (static).
-      reference: parameters of KTO's reference policy for its exact KL, or None.
+      reference: parameters of the magnet μ if τ > 0, else of KTO's reference policy for its exact KL, or None.
       reference_point: float32[phases], z0 in force.
       entropy_weight: c.
+      magnet_weight: τ (static); with KTO's exact KL it is 0.
       context_weight: of language modelling (static).
       scale: float32[], 1 / (E n̄) of the optimizer step's episodes.
       streams: the micro-batch.
@@ -211,6 +213,9 @@ def micro_batch_loss(
     else:
         hidden = encode_streams(decisions, params, streams, streams.query)
     scores = _score(decisions, params, reference, hidden, streams)
+    magnet_kl = jnp.float32(0)
+    if magnet_weight:  # this KL is no distance to the policy that played, of which `kl` below tells
+        magnet_kl, scores = jnp.sum(scores.kl), dataclasses.replace(scores, kl=jnp.zeros_like(scores.kl))
     if options.utility == "kto" and options.reference_point == "sampled_kl":
         estimate = sampled_kl(jax.lax.stop_gradient(scores.log_prob) - streams.log_prob)
         scores = dataclasses.replace(scores, kl=jnp.where(streams.node > 0, estimate, 0.0))
@@ -225,7 +230,7 @@ def micro_batch_loss(
     losses = behaviour_loss(options, log_prob, sampled_log_prob, point, streams.sign, streams.weight)
     present = streams.weight > 0
     entropy = jnp.sum(scores.entropy)
-    loss = scale * (jnp.sum(losses) - entropy_weight * entropy)
+    loss = scale * (jnp.sum(losses) - entropy_weight * entropy + magnet_weight * magnet_kl)
     if context_weight:
         loss += scale * jnp.sum(present) * context_weight * context_loss(decisions, params, encoded, streams)
     log_ratio = jnp.where(present, log_prob - sampled_log_prob, 0.0)
@@ -235,6 +240,7 @@ def micro_batch_loss(
     sums = {
         "loss": loss,
         "entropy": entropy,
+        "magnet_kl": magnet_kl,
         "tokens": tokens.astype(jnp.float32),
         "behaviours": jnp.sum(present).astype(jnp.float32),
         "log_prob": jnp.sum(jnp.where(present, log_prob, 0.0)),

@@ -56,6 +56,7 @@ class Learner:
         optimizer: str,
         max_grad_norm: float,
         entropy_weight: float,
+        magnet_weight: float = 0.0,
         context_weight: float = 0.0,
     ):
         """Prepares the compiled functions; nothing is compiled before the first use.
@@ -69,16 +70,21 @@ class Learner:
           optimizer: `muon` or `adam`.
           max_grad_norm: gradients are clipped to this global norm.
           entropy_weight: weight of the entropy bonus.
+          magnet_weight: weight of the KL to the magnet, which then takes the reference's place.
           context_weight: weight of language modelling beside the replies (for cloning).
         """
         self.decisions, self.shapes, self.options = decisions, shapes, options
         self.schedule = schedule
         self.optimizer = make_optimizer(optimizer, schedule, max_grad_norm)
-        self.uses_reference = options.utility == "kto" and options.reference_point == "token_kl"
+        self.uses_kl = options.utility == "kto" and options.reference_point == "token_kl"
+        if magnet_weight and self.uses_kl:
+            raise ValueError("a magnet takes the place of the reference that the exact KL of KTO is measured to")
+        self.uses_reference = self.uses_kl or magnet_weight > 0
         self.params_sharding = parameter_shardings(decisions.policy, mesh)
         self.replicated = NamedSharding(mesh, PartitionSpec())
         self.batch_sharding = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
         self.entropy_weight, self.context_weight = entropy_weight, context_weight
+        self.magnet_weight = magnet_weight
         sums_sharding = jax.tree.map(lambda _: self.replicated, self._zero_sums())
         self._accumulate = jax.jit(
             self._accumulate_fn, donate_argnums=(0, 1), out_shardings=(self.params_sharding, sums_sharding)
@@ -125,7 +131,7 @@ class Learner:
           state: before the step; donated.
           micro_batches: their behaviours are learnt from.
           normaliser: E n̄ of the episodes they come from.
-          reference: parameters of the reference policy (read only if `uses_reference`).
+          reference: parameters of the reference policy or the magnet (read only if `uses_reference`).
           reference_point: float32[phases], z0 in force.
 
         Returns:
@@ -141,7 +147,8 @@ class Learner:
 
     def _zero_sums(self) -> dict[str, jax.Array]:
         names = (
-            "loss", "entropy", "tokens", "behaviours", "log_prob", "log_ratio_squared", "gradient_scale", "saturated",
+            "loss", "entropy", "magnet_kl", "tokens", "behaviours", "log_prob", "log_ratio_squared", "gradient_scale",
+            "saturated",
         )  # fmt: skip
         phases = self.decisions.num_phases
         return {name: jnp.float32(0) for name in names} | {
@@ -158,6 +165,7 @@ class Learner:
             reference,
             point,
             self.entropy_weight,
+            self.magnet_weight,
             self.context_weight,
             scale,
             streams,

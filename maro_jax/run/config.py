@@ -1,4 +1,4 @@
-"""Configurations of training, matches and replays, their presets, and every check that needs no framework.
+"""The configuration of training, its presets, and every check that needs no framework.
 
 The fields are the documentation: `--help` prints them and `flags.py` makes a flag of each.
 """
@@ -17,11 +17,10 @@ from maro_jax.run.fields import ConfigError, check, check_choice, nearest, setti
 from maro_jax.run.inputs import (
     EXAMPLE_GAME,
     check_model,
-    check_output,
-    check_player,
-    is_run,
     parse_games,
 )
+
+MEETING_PAST_SELVES = ("past", "league")  # values of --opponents
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +57,20 @@ class TrainConfig:
     )
     opponents: str = setting(
         "mix",
-        "who holds one side, each in turn, in half of the games: the frozen warm start, heuristic players (scripted), "
-        "both by turns (mix), or the learner (mirror)",
+        "who holds a side in half of the games: warm start, heuristic players (scripted), either (mix), past selves, "
+        "they or scripted (league), the learner (mirror)",
         group="self-play",
-        choices=("mix", "warm_start", "scripted", "mirror"),
+        choices=("mix", "warm_start", "scripted", "past", "league", "mirror"),
     )
-
+    pool_size: int = setting(
+        8, "past selves kept beside the warm start, for --opponents=past or league; the oldest goes first",
+        group="self-play", low=1,
+    )  # fmt: skip
+    pool_every: int = setting(5, "iterations from one past self to the next", group="self-play", low=1)
+    matchmaking: str = setting(
+        "pfsp", "which past self an iteration meets: any alike (uniform), or rather those that win (pfsp)",
+        group="self-play", choices=("pfsp", "uniform"),
+    )  # fmt: skip
     deal_group: int = setting(
         1,
         "episodes that share a deal and its holders, for --baseline=deal; divides --episodes",
@@ -125,6 +132,14 @@ class TrainConfig:
     )
     max_grad_norm: float = setting(1.0, "gradients are clipped to this norm", group="learning", positive=True)
     entropy: float = setting(0.0, "weight of the entropy bonus", group="learning", low=0)
+    magnet: float = setting(
+        0.0, "weight of the KL to the magnet, weights that begin as the warm start and follow the learner's slowly",
+        group="learning", low=0,
+    )  # fmt: skip
+    magnet_rate: float = setting(
+        0.05, "part of the way that the magnet follows in an iteration; 0: it stays the warm start",
+        group="learning", low=0, high=1,
+    )  # fmt: skip
     max_bad_steps: int = setting(
         8, "stop (exit code 3) after so many steps in a row that are not finite",
         group="learning", low=1,
@@ -186,6 +201,7 @@ class TrainConfig:
         parse_games(self.games)
         check_model(self.model)
         self._check_credit()
+        self._check_unused()
         if self.warm_start_from:
             self._check_source()
         if not self.iterations and not self.warm_iterations:
@@ -201,12 +217,17 @@ class TrainConfig:
             raise ConfigError(
                 f"--episodes={self.episodes} does not divide into --minibatches="
                 f"{self.minibatches}, for example --episodes="
-                f"{_round_up(self.episodes, self.minibatches)}"
+                f"{round_up(self.episodes, self.minibatches)}"
             )
         if self.data:
             self._check_divides(self.data * self.fsdp * self.tensor)
         if self.cpu_devices:
             self.mesh_shape(self.cpu_devices)
+
+    @property
+    def meets_past_selves(self) -> bool:
+        """Whether the frozen opponent is drawn from a pool of past selves."""
+        return self.opponents in MEETING_PAST_SELVES
 
     @property
     def warm_iterations(self) -> int:
@@ -252,6 +273,20 @@ class TrainConfig:
         """The run's folder as an absolute path."""
         return Path(self.run_dir or f"runs/{self.preset}").expanduser().resolve()
 
+    def _check_unused(self) -> None:
+        """Settings that mean nothing beside the others."""
+        no_pool = "" if self.meets_past_selves else f"with --opponents={self.opponents}, which meets no past self"
+        no_magnet = "" if self.magnet else "without a magnet"
+        for name, reason, remedy in (
+            ("pool_size", no_pool, "--opponents=league"),
+            ("pool_every", no_pool, "--opponents=league"),
+            ("matchmaking", no_pool, "--opponents=league"),
+            ("magnet_rate", no_magnet, "--magnet=0.1"),
+        ):
+            value = getattr(self, name)
+            if reason and value != getattr(type(self), name):
+                raise ConfigError(f"--{name}={value} means nothing {reason}; leave it out, or set {remedy}")
+
     def _check_credit(self) -> None:
         """Switches of credit that make no sense together."""
         if self.balance == "role_label" and self.baseline == "none":
@@ -261,6 +296,11 @@ class TrainConfig:
             )
         if self.balance == "deal" and self.baseline != "deal":
             raise ConfigError("--balance=deal divides by the spread of a deal's results: set --baseline=deal too")
+        if self.magnet and self.utility == "kto" and self.reference_point == "token_kl":
+            raise ConfigError(
+                f"--magnet={self.magnet} takes the second forward pass that --reference_point=token_kl measures its KL "
+                "with; set --reference_point=sampled_kl, which needs none"
+            )
         if self.baseline == "deal" and (self.deal_group < 2 or self.decompose == "discounted"):
             raise ConfigError(
                 "--baseline=deal holds whole outcomes of at least two episodes of a deal against each other, for "
@@ -269,7 +309,7 @@ class TrainConfig:
         if self.episodes % self.deal_group:
             raise ConfigError(
                 f"--episodes={self.episodes} does not divide into deals of --deal_group={self.deal_group} episodes, "
-                f"for example --episodes={_round_up(self.episodes, self.deal_group)}"
+                f"for example --episodes={round_up(self.episodes, self.deal_group)}"
             )
 
     def _check_source(self) -> None:
@@ -300,12 +340,13 @@ class TrainConfig:
                 unit = shards * (self.minibatches if name == "episodes" else 1)
                 raise ConfigError(
                     f"{what} does not divide by the {shards} devices that share a batch, for "
-                    f"example --{name}={_round_up(getattr(self, name), unit)}"
+                    f"example --{name}={round_up(getattr(self, name), unit)}"
                 )
 
 
-# So near to the reference both reference points are the same, and a forward pass is a quarter of an update.
+# So near to the reference both reference points agree, and this one needs no forward pass of it.
 TINY_CREDIT: Mapping[str, Any] = {"reference_point": "sampled_kl"}
+
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     # The quickstart; else the defaults above are its values.
     "werewolf-tiny": TINY_CREDIT,
@@ -335,121 +376,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-SCRIPTED = ("heuristic", "random")
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluateConfig:
-    """A match of a policy and another, or scripted players: common deals, sides swapped."""
-
-    policy: str = setting(
-        "runs/werewolf-tiny",
-        "who is measured: a run folder (its newest weights), a model folder or 'tiny'",
-        group="players",
-    )
-    opponent: str = setting(
-        "warm_start",
-        "whom it plays: warm_start (of the run), heuristic, random, a run or a model folder",
-        group="players",
-        example="heuristic",
-    )
-    temperature: float = setting(1.0, "sampling temperature of the policy", group="players", positive=True)
-    opponent_temperature: float = setting(1.0, "sampling temperature of the opponent", group="players", positive=True)
-    games: str = setting(
-        "", "the game, as name[:key=value,...]; empty: the run's", group="match",
-        example=EXAMPLE_GAME,
-    )  # fmt: skip
-    num_games: int = setting(2048, "games; half of them with the sides swapped on the same deals", group="match", low=4)
-    seed: int = setting(0, "root of all randomness", group="match", low=0, high=2**31 - 1)
-    lanes: int = setting(128, "games played side by side", group="match", low=1)
-    json: str = setting("", "also write the result to this file", group="match", example="match.json")
-    cpu_devices: int = setting(
-        0, "virtual devices on a CPU; 0: as many as cores, if the games divide by them",
-        group="devices", low=0,
-    )  # fmt: skip
-
-    def validate(self) -> None:
-        """Checks everything that can be known without devices, game or weights.
-
-        Raises:
-          ConfigError: one sentence naming the flag, what is allowed, and an example.
-        """
-        check(self)
-        if self.games:
-            parse_games(self.games)
-        check_player("policy", self.policy, ())
-        check_player("opponent", self.opponent, ("warm_start", *SCRIPTED))
-        if self.opponent == "warm_start" and not is_run(self.policy):
-            raise ConfigError(
-                f"--opponent=warm_start is that of a run, and --policy={self.policy} is none; name another opponent, "
-                "for example --opponent=heuristic"
-            )
-        if self.opponent in SCRIPTED and self.opponent_temperature != 1:
-            raise ConfigError(
-                f"--opponent_temperature={self.opponent_temperature} means nothing to --opponent={self.opponent}, who "
-                "samples no tokens; leave it out"
-            )
-        if self.json:
-            check_output("json", self.json)
-        if self.num_games % 2:
-            raise ConfigError(
-                f"--num_games={self.num_games} is odd: each deal is played twice, sides swapped, "
-                f"for example --num_games={self.num_games + 1}"
-            )
-        if self.cpu_devices:
-            self.mesh_shape(self.cpu_devices)
-
-    def mesh_shape(self, num_devices: int) -> tuple[int, int, int]:
-        """Sizes of the axes `('data', 'fsdp', 'tensor')` on `num_devices` devices: lanes and games are split over all.
-
-        Raises:
-          ConfigError: lanes or games do not divide by the devices.
-        """
-        if self.lanes % num_devices or self.num_games % num_devices:
-            raise ConfigError(
-                f"--lanes={self.lanes} and --num_games={self.num_games} do not both divide by {num_devices} devices, "
-                f"for example --lanes={_round_up(self.lanes, num_devices)} "
-                f"--num_games={_round_up(self.num_games, math.lcm(2, num_devices))}"
-            )
-        return num_devices, 1, 1
-
-    def num_cpu_devices(self, num_cores: int | None = None) -> int:
-        """Virtual devices to use on a CPU: those asked for, else the most that fit and divide."""
-        if self.cpu_devices:
-            return self.cpu_devices
-        cores = num_cores or available_cores()
-        common = math.gcd(self.lanes, self.num_games)
-        return max(n for n in range(1, cores + 1) if common % n == 0)
-
-
-@dataclasses.dataclass(frozen=True)
-class ReplayConfig:
-    """A run's recorded games as one HTML file."""
-
-    run: str = setting("", "folder of the run", group="replay", positional=True, example="runs/werewolf-tiny")
-    output: str = setting(
-        "", "file to write; empty: replay.html in the run's folder", group="replay",
-        example="replay.html",
-    )  # fmt: skip
-    max_games: int = setting(200, "newest games shown; 0: all", group="replay", low=0)
-
-    def validate(self) -> None:
-        """Checks that the run exists.
-
-        Raises:
-          ConfigError: one sentence naming what is missing, and an example.
-        """
-        check(self)
-        if not self.run:
-            raise ConfigError("name the run to show, for example: python -m maro_jax.replay runs/werewolf-tiny")
-        if not is_run(self.run):
-            raise ConfigError(
-                f"{self.run} is not the folder of a run; training makes one, for example runs/werewolf-tiny"
-            )
-        if self.output:
-            check_output("output", self.output)
-
-
 def make_config(preset: str = "werewolf-tiny", overrides: Mapping[str, Any] | None = None) -> TrainConfig:
     """The preset's configuration with `overrides` on top, validated.
 
@@ -473,5 +399,6 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _round_up(value: int, unit: int) -> int:
+def round_up(value: int, unit: int) -> int:
+    """The least multiple of `unit` that is not below `value`."""
     return -(-value // unit) * unit

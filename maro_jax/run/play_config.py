@@ -6,8 +6,8 @@ import dataclasses
 import itertools
 from pathlib import Path
 
-from maro_jax.run.config import SCRIPTED
 from maro_jax.run.directory import recorded_config
+from maro_jax.run.evaluate_config import SCRIPTED
 from maro_jax.run.fields import ConfigError, check, setting
 from maro_jax.run.inputs import EXAMPLE_GAME, check_output, check_player, is_run, parse_games, split_games
 

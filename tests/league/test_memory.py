@@ -21,8 +21,6 @@ from maro_jax.run.fields import ConfigError
 from maro_jax.selfplay.table import RolloutSizes
 
 MEBIBYTE = 2**20
-
-
 DEEP = dataclasses.replace(TINY, num_layers=6)
 
 

@@ -148,7 +148,12 @@ def plain_scores(policy: Policy) -> Any:
 
 
 def plain_loss(
-    given: Material, options: CreditOptions, entropy_weight: float, scale: float, chosen: np.ndarray = CHOSEN
+    given: Material,
+    options: CreditOptions,
+    entropy_weight: float,
+    scale: float,
+    chosen: np.ndarray = CHOSEN,
+    magnet_weight: float = 0.0,
 ) -> tuple[float, Any, dict[str, Any]]:
     """The loss with a loop over behaviours: its value, its gradient and the sums for the log."""
     streams, tokens = tokens_of(given, chosen)
@@ -163,7 +168,7 @@ def plain_loss(
     nothing = np.zeros(len(tokens), np.float32)
     values, _ = pull((nothing, nothing, nothing))
     log_prob, entropy, kl = (np.asarray(value, np.float64) for value in values)
-    loss, slope = -entropy_weight * scale * entropy.sum(), np.zeros(len(tokens))
+    loss, slope = scale * (magnet_weight * kl.sum() - entropy_weight * entropy.sum()), np.zeros(len(tokens))
     saturated = 0
     kl_of_phase, behaviours_of_phase = np.zeros(len(given.point)), np.zeros(len(given.point))
     for episode, decision in sorted({(each.episode, each.decision) for each in tokens}):
@@ -192,11 +197,12 @@ def plain_loss(
         else:
             kl_of_phase[phase] += kl[mine].sum()
         behaviours_of_phase[phase] += 1
-    towards = (slope.astype(np.float32), np.full(len(tokens), -entropy_weight * scale, np.float32), nothing)
-    _, gradient = pull(towards)
+    bonus, pulled = (np.full(len(tokens), scale * weight, np.float32) for weight in (-entropy_weight, magnet_weight))
+    _, gradient = pull((slope.astype(np.float32), bonus, pulled))
     sums = {
         "loss": loss,
         "entropy": entropy.sum(),
+        "magnet_kl": kl.sum() if magnet_weight else 0,
         "tokens": len(tokens),
         "behaviours": behaviours_of_phase.sum(),
         "log_prob": log_prob.sum(),

@@ -31,7 +31,7 @@ def test_a_game_among_others_has_the_loss_and_gradients_that_it_has_alone():
         point[first : first + len(given.point)] = given.point
 
         def loss(params, point, streams):
-            return micro_batch_loss(params, decisions, KTO, given.reference, point, 0.02, 0.0, 0.25, streams)
+            return micro_batch_loss(params, decisions, KTO, given.reference, point, 0.02, 0.0, 0.0, 0.25, streams)
 
         compiled = jax.jit(jax.value_and_grad(loss, has_aux=True))
         return [compiled(given.params, point, streams) for streams in batches]

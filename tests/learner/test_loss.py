@@ -19,13 +19,17 @@ from tests.learner.material import CHOSEN, SHAPE, Material, assert_close, materi
 KTO = CreditOptions(utility="kto", beta=0.3)
 REINFORCE = CreditOptions(utility="reinforce")
 SAMPLED = CreditOptions(utility="kto", reference_point="sampled_kl", beta=0.3)
+ZERO = CreditOptions(utility="kto", reference_point="zero", beta=0.3)
 PPO = CreditOptions(utility="ppo", clip=0.1)
 SCALE = 1 / 37.0
 
 
-def loss_of(given: Material, options: CreditOptions, entropy_weight: float, params: Any, reference: Any, streams: Any):
-    """`micro_batch_loss` of a material."""
-    known = reference if (options.utility, options.reference_point) == ("kto", "token_kl") else None
+def loss_of(
+    given: Material, options: CreditOptions, weights: tuple[float, float], params: Any, reference: Any, streams: Any
+):
+    """`micro_batch_loss` of a material, with weights of entropy and magnet."""
+    entropy_weight, magnet_weight = weights
+    known = reference if (options.utility, options.reference_point) == ("kto", "token_kl") or magnet_weight else None
     return micro_batch_loss(
         params,
         decisions=given.decisions,
@@ -33,6 +37,7 @@ def loss_of(given: Material, options: CreditOptions, entropy_weight: float, para
         reference=known,
         reference_point=jnp.asarray(given.point),
         entropy_weight=entropy_weight,
+        magnet_weight=magnet_weight,
         context_weight=0.0,
         scale=jnp.float32(SCALE),
         streams=streams,
@@ -40,17 +45,19 @@ def loss_of(given: Material, options: CreditOptions, entropy_weight: float, para
 
 
 @functools.cache
-def gradient_of(name: str, options: CreditOptions, entropy_weight: float) -> Any:
-    loss = functools.partial(loss_of, material(name), options, entropy_weight)
+def gradient_of(name: str, options: CreditOptions, weights: tuple[float, float]) -> Any:
+    loss = functools.partial(loss_of, material(name), options, weights)
     return jax.jit(jax.value_and_grad(loss, has_aux=True))
 
 
-def summed(name: str, options: CreditOptions, entropy_weight: float, batches: list[Streams]) -> tuple[Any, Any, Any]:
+def summed(
+    name: str, options: CreditOptions, weights: tuple[float, float], batches: list[Streams]
+) -> tuple[Any, Any, Any]:
     """Loss, gradient and sums over micro-batches."""
     given, total = material(name), None
     assert batches
     for streams in batches:
-        (loss, sums), gradient = gradient_of(name, options, entropy_weight)(given.params, given.reference, streams)
+        (loss, sums), gradient = gradient_of(name, options, weights)(given.params, given.reference, streams)
         part = jax.device_get((loss, gradient, sums))
         total = part if total is None else jax.tree.map(np.add, total, part)
     assert total is not None
@@ -58,26 +65,29 @@ def summed(name: str, options: CreditOptions, entropy_weight: float, batches: li
 
 
 CASES = [
-    ("acts", KTO, 0.02),
-    ("text", KTO, 0.02),
-    ("acts", SAMPLED, 0.02),
-    ("text", REINFORCE, 0.05),
-    ("acts", PPO, 0.0),
+    ("acts", KTO, (0.02, 0.0)),
+    ("text", KTO, (0.02, 0.0)),
+    ("acts", SAMPLED, (0.02, 0.3)),
+    ("text", REINFORCE, (0.05, 0.2)),
+    ("acts", PPO, (0.0, 0.0)),
+    ("acts", ZERO, (0.0, 0.3)),
 ]
 
 
-@pytest.mark.parametrize("name, options, entropy_weight", CASES)
-def test_loss_and_gradient_are_those_of_a_loop(name: str, options: CreditOptions, entropy_weight: float):
+@pytest.mark.parametrize("name, options, weights", CASES)
+def test_loss_and_gradient_are_those_of_a_loop(name: str, options: CreditOptions, weights: tuple[float, float]):
     given = material(name)
-    expected, expected_gradient, expected_sums = plain_loss(given, options, entropy_weight, SCALE)
-    loss, gradient, sums = summed(name, options, entropy_weight, given.packed())
+    expected, expected_gradient, expected_sums = plain_loss(given, options, weights[0], SCALE, magnet_weight=weights[1])
+    loss, gradient, sums = summed(name, options, weights, given.packed())
     assert loss == pytest.approx(expected, rel=1e-5, abs=1e-6)
     assert_close(expected_gradient, gradient, 2e-5)
     for key, value in expected_sums.items():
-        if options.utility == "kto" or key != "kl":
+        if options in (KTO, SAMPLED) or key != "kl":
             np.testing.assert_allclose(sums[key], value, rtol=2e-5, atol=2e-5, err_msg=key)
-    if options.utility == "kto":
+    if options in (KTO, SAMPLED):
         assert expected_sums["kl"].sum() > 1e-3
+    else:
+        assert np.all(sums["kl"] == 0)  # also with a magnet: it would become KTO's reference point
 
 
 def test_a_stream_learns_the_same_whatever_it_is_packed_with():
@@ -90,7 +100,7 @@ def test_a_stream_learns_the_same_whatever_it_is_packed_with():
             mine = (made.seat == seat) & (np.arange(len(made.seat)) == episode)[:, None]
             alone += given.packed(weight=np.where(mine, given.weight, 0))
     assert all(streams.segment.max() == 0 and not (streams.segment[1:] >= 0).any() for streams in alone)
-    one, other = (summed("text", KTO, 0.02, batches) for batches in (together, alone))
+    one, other = (summed("text", KTO, (0.02, 0.0), batches) for batches in (together, alone))
     assert one[0] == pytest.approx(other[0], rel=1e-5)
     assert_close(one[1], other[1])
     for key in one[2]:
@@ -121,7 +131,7 @@ def test_many_micro_batches_are_one_large_one():
     given = material("text")
     apart = [streams for episode in CHOSEN for streams in given.packed(np.array([episode]))]
     assert len(apart) > len(given.packed())
-    one, other = (summed("text", REINFORCE, 0.05, batches) for batches in (given.packed(), apart))
+    one, other = (summed("text", REINFORCE, (0.05, 0.0), batches) for batches in (given.packed(), apart))
     assert one[0] == pytest.approx(other[0], rel=1e-5)
     assert_close(one[1], other[1])
 
@@ -172,7 +182,7 @@ def test_no_logits_of_all_tokens_exist_at_once(utility: CreditOptions):
     wide = Material(**(vars(given) | {"table": Table.lay(given.table.game, policy, given.table.tokenizer)}))
     params = policy.abstract_params()
     streams = wide.packed()[0]
-    loss = functools.partial(loss_of, wide, utility, 0.02)
+    loss = functools.partial(loss_of, wide, utility, (0.02, 0.0))
     traced = jax.jit(jax.grad(loss, has_aux=True)).trace(params, params, streams)
     sizes = {int(np.prod(shape)) for shape in arrays(traced.jaxpr.jaxpr) if vocabulary in shape}
     assert sizes

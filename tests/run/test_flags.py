@@ -8,23 +8,20 @@ import sys
 import pytest
 
 from maro_jax.run import fields
-from maro_jax.run.config import (
-    PRESETS,
-    EvaluateConfig,
-    ReplayConfig,
-    TrainConfig,
-    make_config,
-    parse_games,
-)
+from maro_jax.run.config import PRESETS, TrainConfig, make_config, parse_games
+from maro_jax.run.evaluate_config import EvaluateConfig
 from maro_jax.run.export_config import ExportConfig
 from maro_jax.run.fields import ConfigError
 from maro_jax.run.flags import from_args, help_text, run_cli
 from maro_jax.run.play_config import PlayConfig
+from maro_jax.run.replay_config import ReplayConfig
 
 CONFIGS = [TrainConfig, EvaluateConfig, ReplayConfig, ExportConfig, PlayConfig]
 COMMAND = """
 import sys
-from maro_jax.run.config import EvaluateConfig, ReplayConfig, TrainConfig
+from maro_jax.run.config import TrainConfig
+from maro_jax.run.evaluate_config import EvaluateConfig
+from maro_jax.run.replay_config import ReplayConfig
 from maro_jax.run.flags import from_args
 try:
     from_args({name}, sys.argv[1:])
@@ -86,6 +83,9 @@ def test_help_exits_with_0_without_a_framework():
         (["--shuffle_outcomes=maybe"], "must be true or false"),
         (["--utility=ktoo"], "not one of kto, reinforce, ppo, clone (did you mean kto?)"),
         (["--balance=deal"], "set --baseline=deal too"),
+        (["--pool_every=3"], "--pool_every=3 means nothing with --opponents=mix"),
+        (["--magnet=0.1", "--reference_point=token_kl"], "set --reference_point=sampled_kl, which needs none"),
+        (["--magnet_rate=0.2"], "--magnet_rate=0.2 means nothing without a magnet"),
         (["--baseline=deal"], "at least two episodes of a deal"),
         (["--baseline=deal", "--deal_group=8", "--decompose=discounted"], "--decompose=outcome"),
         (["--deal_group=3"], "does not divide into deals of --deal_group=3 episodes, for example --episodes=513"),
