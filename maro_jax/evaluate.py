@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from maro_jax.run.flags import run_cli
 from maro_jax.run.inputs import is_run, split_games
 
 if TYPE_CHECKING:
+    from maro_jax.league.match import Rate
     from maro_jax.league.session import Session
 
 POLICY = "--policy"  # its name among the players: no folder or model is called so
@@ -31,7 +33,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
     Returns:
       Of a match: the first player's rates in all, by side and by role, each with its 95 % interval clustered by deal.
-      Of several: `matches`, the same of each pair, and `ratings` in Elo points by player.
+      Of several: `matches`, the same of each pair, and in Elo points `ratings` by player and `side_ratings` by side.
 
     Raises:
       ConfigError: if a player cannot be used, in one sentence.
@@ -79,12 +81,17 @@ def _everybody(config: EvaluateConfig, session: Session, players: dict[str, Any]
     )
     phase.finish()
     names, (headers, lines) = standings.names, standings.rows()
+
+    def by_name(ratings: Sequence[Rate]) -> dict[str, Any]:
+        return {name: dataclasses.asdict(rating) for name, rating in zip(names, ratings, strict=True)}
+
     return {
         "matches": [
             {"player": names[one], "against": names[other]} | dataclasses.asdict(result)
             for (one, other), result in standings.matches.items()
         ],
-        "ratings": {name: dataclasses.asdict(rating) for name, rating in zip(names, standings.ratings, strict=True)},
+        "ratings": by_name(standings.ratings),
+        "side_ratings": {side: by_name(ratings) for side, ratings in standings.side_ratings.items()},
         "table": {"headers": headers, "rows": lines},
     }
 

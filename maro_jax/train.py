@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -99,7 +100,8 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
         console.start(first)
         for iteration in range(first, trainer.total_iterations):
             leave_if_asked(iteration)
-            state, report, played = trainer.iterate(state, iteration)
+            with _trace_if_due(config, directory, trainer, first, iteration):
+                state, report, played = trainer.iterate(state, iteration)
             done = iteration + 1
             report |= _match_if_due(config, trainer, state, done)
             metrics.write(done, **report)
@@ -120,6 +122,17 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
         summary |= _costs(trainer, seconds())
     directory.write_summary(summary)
     return summary
+
+
+def _trace_if_due(
+    config: TrainConfig, directory: RunDirectory, trainer: Trainer, first: int, iteration: int
+) -> contextlib.AbstractContextManager[Any]:
+    """Traces the session's second iteration of self-play, or its only one: the first compiles."""
+    import jax
+
+    if config.profile and iteration == min(max(first, trainer.warm_iterations) + 1, trainer.total_iterations - 1):
+        return jax.profiler.trace(directory.path / "profile", create_perfetto_trace=True)
+    return contextlib.nullcontext()
 
 
 def _warm_start(session: Session, config: TrainConfig) -> Any:

@@ -127,7 +127,7 @@ def test_who_plays_with_which_weights_and_temperatures(finished_run, match_argum
 
 def _league(folder, finished_run):
     settings = {"opponents": "league", "pool_size": 2, "pool_every": 1, "magnet": 0.1, "magnet_rate": 0.25}
-    settings |= {"reference_point": "sampled_kl", "eval_every": 0, "final_games": 8}
+    settings |= {"decompose": "value", "reference_point": "sampled_kl", "eval_every": 0, "final_games": 8}
     return small_config(folder, warm_start_from=str(finished_run.folder), **settings)
 
 
@@ -154,6 +154,7 @@ def test_past_selves_of_a_league_are_kept_and_can_be_played(finished_run, tmp_pa
         np.testing.assert_array_equal(second, last, err_msg=leaf)  # frozen after the last iteration
         np.testing.assert_allclose(magnet, 0.5625 * warm + 0.1875 * first + 0.25 * second, rtol=1e-5, atol=1e-6)
     assert len(leaves) > 20 and rows[0]["magnet_kl"] != rows[1]["magnet_kl"] > 0
+    assert stored["value.gram"][0, 0] > 0 and all(row["value_explained"] < 1 for row in rows)
 
     config = _config(policy=tmp_path / "run", opponent="past,random")
     result = evaluate(config)

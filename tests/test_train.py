@@ -267,7 +267,9 @@ def test_a_run_says_when_its_damping_rather_than_its_outcomes_decides(finished_r
 
 def test_a_run_begins_with_the_warm_start_of_another_and_plays_as_that_went_on(finished_run, tmp_path):
     """With the same seed and settings it goes the same way, so what differs between two runs is what was set."""
-    summary, _ = train_quietly(small_config(tmp_path / "run", warm_start_from=str(finished_run.folder)))
+    config = small_config(tmp_path / "run", warm_start_from=str(finished_run.folder), profile=True)
+    summary, _ = train_quietly(config)
+    assert len(list((tmp_path / "run" / "profile").rglob("perfetto_trace.json.gz"))) == 1
     ours, theirs = checkpoint(tmp_path / "run", ITERATIONS - 2), checkpoint(finished_run.folder, ITERATIONS)
     for name, array in theirs.items():
         np.testing.assert_array_equal(np.asarray(ours[name]), np.asarray(array), err_msg=name)

@@ -9,7 +9,14 @@ name          G_k                                 carried by
 `none`        R                                   the last behaviour (k = n) alone
 `outcome`     R                                   every behaviour
 `discounted`  discount^(n − k) · R                every behaviour
+`value`       Σ_{l ≥ k} λ^(l − k) δ_l             every behaviour that is judged
 ============  ==================================  =======================================
+
+`value` is told by Φ(x_k), an estimate of R from what the seat knew before its behaviour k, how
+the prospects moved: δ_k = Φ(x_{k+1}) − Φ(x_k), and δ_n = R − Φ(x_n). All δ of a seat sum up to
+R − Φ(x_1). λ = 1 gives R − Φ(x_k), unbiased whatever Φ is; λ = 0 the change over the one
+behaviour, unbiased only if Φ is the policy's value (generalized advantage estimation,
+arXiv:1506.02438, with behaviours as steps and no discount).
 
 That a behaviour carries nothing is told by a mask and never by a return of 0: a return of 0
 is a draw, which a baseline may turn into a good or a bad result.
@@ -72,6 +79,35 @@ def discounted(seat: jax.Array, outcome: jax.Array, discount: float) -> tuple[ja
     """Earlier behaviours carry less, G_k = discount^(n − k) · R."""
     factor = jnp.float32(discount) ** remaining_behaviours(seat)
     return factor * outcome_of_behaviour(seat, outcome), seat >= 0
+
+
+def by_value(seat: jax.Array, outcome: jax.Array, values: jax.Array, judged: jax.Array, decay: float) -> jax.Array:
+    """How the prospects of its seat moved from each behaviour on, Σ_{l ≥ k} λ^(l − k) δ_l.
+
+    Args:
+      seat: `int[E, B]`, the deciding seat in decision order, -1 for an empty slot.
+      outcome: `float32[E, N]`, one for each seat, in [-1, 1].
+      values: `float32[E, B]`, Φ(x_k): what was to be expected before each behaviour.
+      judged: `bool[E, B]`, behaviours that have a value; the others are passed over.
+      decay: λ, in [0, 1].
+
+    Returns:
+      `float32[E, B]`, 0 where nothing is judged.
+    """
+    seats = jnp.arange(outcome.shape[-1])
+
+    def one_earlier(carry: tuple[jax.Array, jax.Array], slot: tuple) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+        # float32[E, N]: of each seat's next behaviour the expectation (after its last one the outcome), and the credit.
+        expected, ahead = carry
+        who, value, counts = slot
+        mine = (who[:, None] == seats) & counts[:, None]
+        given = value[:, None] * mine
+        credited = jnp.where(mine, expected - given + decay * ahead, ahead)
+        return (jnp.where(mine, given, expected), credited), jnp.sum(jnp.where(mine, credited, 0.0), axis=1)
+
+    slots = (seat.T, values.T, judged.T)
+    _, credited = jax.lax.scan(one_earlier, (outcome, jnp.zeros_like(outcome)), slots, reverse=True)
+    return credited.T
 
 
 Decomposition = Callable[[jax.Array, jax.Array, float], tuple[jax.Array, jax.Array]]

@@ -20,7 +20,7 @@ from maro_jax.credit import balance, deals, decomposition, utility
 from maro_jax.credit.grouping import safe_ratio, sum_by_group
 
 OPTIONS: dict[str, tuple[str, ...]] = {
-    "decompose": tuple(decomposition.DECOMPOSITIONS),
+    "decompose": (*decomposition.DECOMPOSITIONS, "value"),
     "baseline": (*balance.BASELINES, "deal"),
     "balance": tuple(balance.WEIGHTS),
     "utility": ("kto", "reinforce", "ppo", "clone"),
@@ -38,6 +38,7 @@ class CreditOptions:
     Attributes:
       decompose: how the outcome becomes returns.
       discount: factor for each later behaviour of the seat, in (0, 1]; `discounted` only.
+      value_decay: λ, what a change of the prospects counts one behaviour earlier, in [0, 1]; `value` only.
       baseline: what is subtracted from a return.
       balance: how an advantage becomes a weight.
       deal_group: g, episodes of a deal that follow each other in a batch, for `baseline='deal'`.
@@ -52,6 +53,7 @@ class CreditOptions:
 
     decompose: str = "outcome"
     discount: float = 0.9
+    value_decay: float = 0.95
     baseline: str = "role"
     balance: str = "role_label"
     deal_group: int = 1
@@ -70,6 +72,8 @@ class CreditOptions:
                 )
         if not 0.0 < self.discount <= 1.0:
             raise ValueError(f"discount must lie in (0, 1], not {self.discount}; for example discount=0.9.")
+        if not 0.0 <= self.value_decay <= 1.0:
+            raise ValueError(f"value_decay must lie in [0, 1], not {self.value_decay}; for example value_decay=0.95.")
         if not 0.0 < self.beta < float("inf"):
             raise ValueError(f"beta must be above 0, not {self.beta}; for example beta=0.1.")
         if self.balance == "role_label" and self.baseline == "none":
@@ -87,9 +91,10 @@ class CreditOptions:
                 "baseline='deal' compares the episodes of a deal, so there must be at least 2:"
                 f" not deal_group={self.deal_group} but for example deal_group=8."
             )
-        if self.baseline == "deal" and self.decompose == "discounted":
+        if self.baseline == "deal" and self.decompose in ("discounted", "value"):
             raise ValueError(
-                "baseline='deal' is a mean of whole outcomes: it fits decompose='outcome' or 'none', not 'discounted'."
+                "baseline='deal' is a mean of whole outcomes: it fits decompose='outcome' or 'none', not"
+                f" {self.decompose!r}."
             )
 
 
@@ -116,6 +121,7 @@ def credit(
     eligible: jax.Array,
     outcome: jax.Array,
     side_of_role: Sequence[int],
+    values: jax.Array | None = None,
     decay: float = balance.STATISTICS_DECAY,
 ) -> tuple[BehaviourCredit, balance.BalanceStatistics]:
     """Credits every behaviour of a batch of episodes.
@@ -132,13 +138,18 @@ def credit(
         an episode that came to its end.
       outcome: `float32[E, N]`, of each seat, in [-1, 1].
       side_of_role: R side indices (static).
+      values: `float32[E, B]`, the outcome expected before each behaviour; read by `decompose='value'` where `eligible`.
       decay: of the statistics, for one batch.
 
     Returns:
       The credit, and the statistics for the next batch.
     """
     num_episodes = seat.shape[0]
-    returns, carried = decomposition.decompose(options.decompose, seat, outcome, discount=options.discount)
+    if options.decompose == "value":
+        returns = decomposition.by_value(seat, outcome, values, eligible, options.value_decay)
+        carried = eligible
+    else:
+        returns, carried = decomposition.decompose(options.decompose, seat, outcome, discount=options.discount)
     eligible = eligible & carried
     returns = jnp.where(eligible, returns, 0.0)
     nothing = balance.init(*statistics.count.shape)

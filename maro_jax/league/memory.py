@@ -74,6 +74,8 @@ def plan_memory(trainer: Trainer) -> MemoryPlan:
         resident["magnet"] = params
     if trainer.config.meets_past_selves:
         resident["past selves"] = trainer.config.pool_size * params
+    if trainer.value:  # sums so far, and those of the iteration
+        resident["value function"] = 2 * 4 * trainer.value.num_features**2
     return MemoryPlan(
         resident=resident,
         playing=max((playing_bytes(arena, arena.sizes) for arena in trainer.arenas), key=lambda of: sum(of.values())),

@@ -24,11 +24,20 @@ class Standings:
       names: of the players.
       matches: of each pair (i, j), i < j, scored for i.
       ratings: of each player in Elo points; their mean is 0.
+      side_ratings: the same of each player on each side, their mean 0 on every side; empty for fewer than three players
+        or in games of other than two sides.
     """
 
     names: tuple[str, ...]
     matches: Mapping[tuple[int, int], MatchResult]
     ratings: tuple[Rate, ...]
+    side_ratings: Mapping[str, tuple[Rate, ...]]
+
+    @staticmethod
+    def of(names: Sequence[str], matches: Mapping[tuple[int, int], MatchResult]) -> Standings:
+        """Rates players by their matches."""
+        rates = {pair: result.total for pair, result in matches.items()}
+        return Standings(tuple(names), matches, tuple(elo_ratings(len(names), rates)), _rate_sides(len(names), matches))
 
     def win_rate(self, player: int, other: int) -> Rate:
         """The win rate of one player against another."""
@@ -44,10 +53,11 @@ class Standings:
         for player in order:
             rating = self.ratings[player]
             rates = ["" if other == player else f"{self.win_rate(player, other).mean:.3f}" for other in order]
-            lines.append(
-                [self.names[player], f"{rating.mean:+.0f}", f"{rating.low:+.0f} to {rating.high:+.0f}", *rates]
-            )
-        return ["", "Elo", "95 % interval", *(f"vs {self.names[player]}" for player in order)], lines
+            cells = [f"{rating.mean:+.0f}", f"{rating.low:+.0f} to {rating.high:+.0f}"]
+            cells += [_with_half_width(of_side[player]) for of_side in self.side_ratings.values()]
+            lines.append([self.names[player], *cells, *rates])
+        sides = [f"as {side}" for side in self.side_ratings]
+        return ["", "Elo", "95 % interval", *sides, *(f"vs {self.names[player]}" for player in order)], lines
 
 
 def round_robin(
@@ -76,12 +86,28 @@ def round_robin(
             temperature=temperatures[one], opponent_temperature=temperatures[other],
         )  # fmt: skip
         finished(number + 1)
-    rates = {pair: result.total for pair, result in matches.items()}
-    return Standings(names, matches, tuple(elo_ratings(len(names), rates)))
+    return Standings.of(names, matches)
 
 
-def elo_ratings(players: int, rates: Mapping[tuple[int, int], Rate]) -> list[Rate]:
-    """Ratings by which player i beats player j with chance 1 / (1 + 10^((r_j - r_i) / 400)), their mean 0.
+def _rate_sides(players: int, matches: Mapping[tuple[int, int], MatchResult]) -> dict[str, tuple[Rate, ...]]:
+    """Every player on either side as a player of its own: it has met all the others on the other side."""
+    sides = list(next(iter(matches.values())).sides) if matches else []
+    if len(sides) != 2 or players < 3:  # two players on two sides are two pairs that never met
+        return {}
+    rates = {}
+    for (one, other), result in matches.items():
+        for index, side in enumerate(sides):
+            rates[index * players + one, (1 - index) * players + other] = result.sides[side]
+    ratings = elo_ratings(2 * players, rates, groups=np.repeat([0, 1], players))
+    return {side: tuple(ratings[index * players :][:players]) for index, side in enumerate(sides)}
+
+
+def _with_half_width(rating: Rate) -> str:
+    return f"{rating.mean:+.0f} ± {(rating.high - rating.low) / 2:.0f}"
+
+
+def elo_ratings(players: int, rates: Mapping[tuple[int, int], Rate], groups: np.ndarray | None = None) -> list[Rate]:
+    """Ratings by which player i beats player j with chance 1 / (1 + 10^((r_j - r_i) / 400)).
 
     The maximum of the Bradley-Terry likelihood (Bradley and Terry 1952). The interval is that of a sandwich estimate
     from the intervals of the win rates, so that it respects deals that games share; it does not cover that one number
@@ -90,6 +116,7 @@ def elo_ratings(players: int, rates: Mapping[tuple[int, int], Rate]) -> list[Rat
     Args:
       players: P.
       rates: of pairs (i, j), scored for i; they must connect all players.
+      groups: int[P], players who are told apart by how far they lie from their group's mean; default: one group.
 
     Returns:
       A rating for each player; `count` is that of the scores it rests on.
@@ -111,8 +138,11 @@ def elo_ratings(players: int, rates: Mapping[tuple[int, int], Rate]) -> list[Rat
         if np.abs(step).max() < 1e-10:
             break
     spread = inverse @ ((difference * ((counts * errors) ** 2)[:, None]).T @ difference) @ inverse
-    half = NORMAL_95 * ELO * np.sqrt(np.maximum(np.diag(spread), 0))
-    ratings = ELO * (logits - logits.mean())
+    groups = np.zeros(players, int) if groups is None else groups
+    same = groups[:, None] == groups
+    centred = np.eye(players) - same / same.sum(axis=1, keepdims=True)
+    half = NORMAL_95 * ELO * np.sqrt(np.maximum(np.diag(centred @ spread @ centred.T), 0))
+    ratings = ELO * centred @ logits
     played = [int(sum(counts[row] for row, pair in enumerate(pairs) if player in pair)) for player in range(players)]
     return [
         Rate(float(rating), float(rating - width), float(rating + width), count)

@@ -23,6 +23,7 @@ from maro_jax.league.pool import Pool, learner_scores
 from maro_jax.learner.decisions import Decisions
 from maro_jax.learner.packing import Streams, pack, packing_shapes
 from maro_jax.learner.update import Learner, LearnerState
+from maro_jax.learner.value import Judged, ValueFunction, ValueStatistics
 from maro_jax.run.config import TrainConfig
 from maro_jax.selfplay.episodes import LEARNER, Episodes, RolloutPlan
 
@@ -49,6 +50,7 @@ class TrainState:
       statistics: running statistics of the balance, of each game.
       pool: past selves; None if the warm start alone is met.
       magnet: parameters of the magnet, which follow the learner's slowly; None without one.
+      value: what the value function rests on; None without one.
     """
 
     learner: LearnerState
@@ -56,6 +58,7 @@ class TrainState:
     statistics: tuple[balance.BalanceStatistics, ...]
     pool: Pool | None = None
     magnet: Any = None
+    value: ValueStatistics | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,12 +70,14 @@ class Played:
       plan: who held which side.
       episodes: on the host.
       credit: what each behaviour was given; None in the warm start.
+      judged: what was expected before each behaviour; None without a value function.
     """
 
     arena: Arena
     plan: RolloutPlan
     episodes: Episodes
     credit: BehaviourCredit | None
+    judged: Judged | None = None
 
 
 class Trainer:
@@ -113,6 +118,10 @@ class Trainer:
             "self-play", credit_options(config), config.learning_rate, config.learning_rate_final, steps,
             entropy_weight=config.entropy, magnet_weight=config.magnet,
         )  # fmt: skip
+        self.value = None
+        if config.decompose == "value":
+            layout = self.learner.batch_sharding, self.learner.replicated
+            self.value = ValueFunction(self.decisions, self.learner.shapes, *layout)
         self.total_iterations = self.warm_iterations + config.iterations
         self._flops, self._tokens = 0.0, 0  # of the micro-batches of an iteration of self-play
         self._efficiency_of: list[dict[str, float]] = []  # of the session's iterations of self-play
@@ -136,6 +145,7 @@ class Trainer:
             statistics=jax.device_put(nothing, self.learner.replicated),
             pool=Pool.empty(state.params, self.config.pool_size) if self.config.meets_past_selves else None,
             magnet=jax.tree.map(jnp.copy, state.params) if self.config.magnet else None,
+            value=self.value.init() if self.value else None,
         )
 
     def iterate(self, state: TrainState, iteration: int) -> tuple[TrainState, dict[str, float], list[Played]]:
@@ -194,7 +204,15 @@ class Trainer:
             report |= {prefix + name: value for name, value in (_outcomes(of) | _balance(of)).items()}
         pool, met = self._pool_after(state.pool, entry, played, learner.params, iteration + 1)
         magnet = self._follow(state.magnet, learner.params) if self.config.magnet else None
-        return TrainState(learner, state.opponent, tuple(statistics), pool, magnet), report | met, played
+        value = self._value_after(state.value, played)
+        return TrainState(learner, state.opponent, tuple(statistics), pool, magnet, value), report | met, played
+
+    def _value_after(self, value: ValueStatistics | None, played: list[Played]) -> ValueStatistics | None:
+        """What the value function rests on after an iteration."""
+        if self.value is None or value is None:
+            return None
+        sums = [of.judged.sums for of in played if of.judged is not None]
+        return self.value.add(value, jax.tree.map(lambda *leaves: sum(leaves), *sums))
 
     def _rival(self, state: TrainState, iteration: int) -> tuple[int, Any]:
         """The frozen opponent of an iteration: its entry in the pool, and its parameters."""
@@ -231,11 +249,16 @@ class Trainer:
         episodes = arena.play([state.learner.params, rival], plan, PLAY, tally=tally)
         outcome = self._shuffled(arena, episodes, game, iteration) if config.shuffle_outcomes else episodes.outcome
         made = episodes.behaviours
-        eligible = (made.holder == LEARNER) & episodes.finished[:, None] & (made.seat >= 0)
+        eligible, judged, values = (made.holder == LEARNER) & episodes.finished[:, None] & (made.seat >= 0), None, None
+        if self.value:
+            known = state.value if iteration else None
+            judged = self.value.judge(state.learner.params, known, game, episodes, outcome, eligible)
+            eligible, values = judged.judged, judged.values
         given, statistics = self._credit[game](
-            state.statistics[game], seat=made.seat, role=made.role, phase=made.phase, eligible=eligible, outcome=outcome
-        )
-        return Played(arena, plan, episodes, given), statistics
+            state.statistics[game], seat=made.seat, role=made.role, phase=made.phase, eligible=eligible,
+            outcome=outcome, values=values,
+        )  # fmt: skip
+        return Played(arena, plan, episodes, given, judged), statistics
 
     def _learn(self, state: TrainState, played: list[Played], iteration: int) -> tuple[LearnerState, list[dict]]:
         """Some optimizer steps on the iteration's episodes; KTO's reference is the weights they begin with.
@@ -342,6 +365,7 @@ def credit_options(config: TrainConfig) -> CreditOptions:
     return CreditOptions(
         decompose=config.decompose,
         discount=config.discount,
+        value_decay=config.value_decay,
         baseline=config.baseline,
         balance=config.balance,
         deal_group=config.deal_group,
@@ -374,9 +398,10 @@ def _balance(played: Played) -> dict[str, float]:
     roles = played.arena.table.spec.roles
     assert played.credit is not None
     values = credit_metrics(played.credit, jnp.asarray(played.episodes.behaviours.role), len(roles))
-    return {
+    report = {
         f"{name}/{role.name}": float(value[index]) for name, value in values.items() for index, role in enumerate(roles)
     }
+    return report | ({"value_explained": played.judged.explained} if played.judged else {})
 
 
 def _mean(values: np.ndarray) -> float:

@@ -80,14 +80,18 @@ class TrainConfig:
 
     decompose: str = setting(
         "outcome",
-        "which behaviours the outcome is credited to: only the last of a seat (none), all "
-        "alike (outcome), or less the earlier (discounted)",
+        "which behaviours the outcome is credited to: a seat's last (none), all alike (outcome), less the "
+        "earlier (discounted), or as the prospects moved (value)",
         group="credit",
-        choices=("none", "outcome", "discounted"),
+        choices=("none", "outcome", "discounted", "value"),
     )
     discount: float = setting(
         0.9, "factor a behaviour for --decompose=discounted", group="credit",
         positive=True, high=1,
+    )  # fmt: skip
+    value_decay: float = setting(
+        0.95, "lambda of --decompose=value: 1 is the outcome less what was expected, 0 the next change of that",
+        group="credit", low=0, high=1,
     )  # fmt: skip
     baseline: str = setting(
         "role",
@@ -189,6 +193,10 @@ class TrainConfig:
         "default", "precision of matrix products", group="devices",
         choices=("default", "high", "highest"),
     )  # fmt: skip
+    profile: bool = setting(
+        False, "write a trace of one iteration of self-play to the run's folder profile, for Perfetto or TensorBoard",
+        group="devices",
+    )  # fmt: skip
 
     def validate(self) -> None:
         """Checks everything that can be known without devices, game or weights.
@@ -277,11 +285,13 @@ class TrainConfig:
         """Settings that mean nothing beside the others."""
         no_pool = "" if self.meets_past_selves else f"with --opponents={self.opponents}, which meets no past self"
         no_magnet = "" if self.magnet else "without a magnet"
+        no_value = "" if self.decompose == "value" else f"with --decompose={self.decompose}"
         for name, reason, remedy in (
             ("pool_size", no_pool, "--opponents=league"),
             ("pool_every", no_pool, "--opponents=league"),
             ("matchmaking", no_pool, "--opponents=league"),
             ("magnet_rate", no_magnet, "--magnet=0.1"),
+            ("value_decay", no_value, "--decompose=value"),
         ):
             value = getattr(self, name)
             if reason and value != getattr(type(self), name):
@@ -301,7 +311,7 @@ class TrainConfig:
                 f"--magnet={self.magnet} takes the second forward pass that --reference_point=token_kl measures its KL "
                 "with; set --reference_point=sampled_kl, which needs none"
             )
-        if self.baseline == "deal" and (self.deal_group < 2 or self.decompose == "discounted"):
+        if self.baseline == "deal" and (self.deal_group < 2 or self.decompose in ("discounted", "value")):
             raise ConfigError(
                 "--baseline=deal holds whole outcomes of at least two episodes of a deal against each other, for "
                 "example --deal_group=8 --decompose=outcome"

@@ -28,7 +28,7 @@ from typing import Any
 from maro_jax.run.fields import ConfigError
 
 # What may change between the sessions of a run: nothing that its results depend on.
-_FREE_KEYS = frozenset({"run_dir", "save_every_minutes", "keep_checkpoints"})
+_FREE_KEYS = frozenset({"run_dir", "save_every_minutes", "keep_checkpoints", "profile"})
 _PACKAGES = (
     "maro-jax", "jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint", "transformers",
     "tokenizers", "numpy",

@@ -21,6 +21,7 @@ class Batch:
     phase: np.ndarray
     eligible: np.ndarray
     outcome: np.ndarray
+    values: np.ndarray
     num_roles: int
     num_phases: int
 
@@ -56,6 +57,7 @@ def random_batch(
         phase.astype(np.int8),
         eligible,
         outcome.astype(np.float32),
+        rng.uniform(-1, 1, seat.shape).astype(np.float32),
         num_roles,
         num_phases,
     )
@@ -78,6 +80,19 @@ def decompose(name: str, batch: Batch, discount: float) -> tuple[np.ndarray, np.
         elif name == "discounted":
             returns[e, b], carried[e, b] = discount**later * outcome, True
     return returns, carried
+
+
+def by_value(batch: Batch, judged: np.ndarray, decay: float) -> np.ndarray:
+    credited = np.zeros(batch.seat.shape)
+    for e, b in batch.slots():
+        if not judged[e, b]:
+            continue
+        seat = batch.seat[e, b]
+        mine = [k for k in range(b, batch.seat.shape[1]) if batch.seat[e, k] == seat and judged[e, k]]
+        prospects = [float(batch.values[e, k]) for k in mine] + [float(batch.outcome[e, seat])]
+        for later in range(len(mine)):
+            credited[e, b] += decay**later * (prospects[later + 1] - prospects[later])
+    return credited
 
 
 class Statistics:
@@ -155,7 +170,10 @@ def of_deal(batch: Batch, eligible, size: int, episode: int, seat: int) -> tuple
 
 def credit(options, statistics: Statistics, batch: Batch, side_of_role, decay) -> Credit:
     """Credits a batch and adds it to `statistics`, which the first batch reads itself."""
-    returns, carried = decompose(options.decompose, batch, options.discount)
+    if options.decompose == "value":
+        returns, carried = by_value(batch, batch.eligible, options.value_decay), batch.eligible
+    else:
+        returns, carried = decompose(options.decompose, batch, options.discount)
     eligible = carried & batch.eligible
     returns = np.where(eligible, returns, 0.0)
     advantages, weights = np.zeros_like(returns), np.zeros_like(returns)

@@ -53,6 +53,46 @@ def test_relations_between_decompositions(batch):
     assert int(carried.sum()) == acting  # one behaviour of each seat that acted
 
 
+@RANDOM
+@given(BATCHES, st.sampled_from([0.0, 0.5, 0.95, 1.0]))
+def test_prospects_move_as_in_a_loop(batch, decay):
+    credited = decomposition.by_value(batch.seat, batch.outcome, batch.values, batch.eligible, decay)
+    np.testing.assert_allclose(credited, naive.by_value(batch, batch.eligible, decay), atol=1e-5)
+
+
+def firsts(batch):
+    """(episode, slot) of each seat's first eligible behaviour."""
+    seen = {}
+    for e, b in batch.slots():
+        if batch.eligible[e, b]:
+            seen.setdefault((e, int(batch.seat[e, b])), (e, b))
+    return seen.items()
+
+
+@RANDOM
+@given(BATCHES)
+def test_identities_of_the_prospects(batch):
+    """Changes add up to outcome less first expectation; λ = 1 is outcome less expectation; a constant is a baseline."""
+
+    def credited(values, decay):
+        return np.asarray(decomposition.by_value(batch.seat, batch.outcome, values, batch.eligible, decay))
+
+    outcome = np.asarray(decomposition.outcome_of_behaviour(batch.seat, batch.outcome))
+    changes = credited(batch.values, 0.0)
+    for (episode, seat), first in firsts(batch):
+        total = changes[episode][batch.eligible[episode] & (batch.seat[episode] == seat)].sum()
+        assert total == pytest.approx(batch.outcome[episode, seat] - batch.values[first], abs=1e-5)
+    whole = np.where(batch.eligible, outcome - batch.values, 0)
+    np.testing.assert_allclose(credited(batch.values, 1.0), whole, atol=1e-5)
+    constant = np.full_like(batch.values, 0.25)
+    np.testing.assert_allclose(credited(constant, 1.0), np.where(batch.eligible, outcome - 0.25, 0), atol=1e-6)
+    last = {(e, int(batch.seat[e, b])): (e, b) for e, b in batch.slots() if batch.eligible[e, b]}
+    unmoved = np.zeros(batch.seat.shape)
+    for (episode, seat), place in last.items():
+        unmoved[place] = batch.outcome[episode, seat] - 0.25
+    np.testing.assert_allclose(credited(constant, 0.0), unmoved, atol=1e-6)  # only the end was news
+
+
 def test_a_draw_is_carried():
     """A return of 0 and carrying nothing are two things."""
     returns, carried = decomposition.decompose("none", np.array([[0, 0]]), np.zeros((1, 1)))

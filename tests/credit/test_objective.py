@@ -20,7 +20,7 @@ COMBINATIONS = [
     for d, b, w in itertools.product(
         objective.OPTIONS["decompose"], objective.OPTIONS["baseline"], objective.OPTIONS["balance"]
     )
-    if (b, w) not in REFUSED and (d, b) != ("discounted", "deal")
+    if (b, w) not in REFUSED and (d in ("none", "outcome") or b != "deal")
 ]
 credit = jax.jit(objective.credit, static_argnames=("options", "side_of_role", "decay"))
 
@@ -32,7 +32,7 @@ def test_equals_loops_over_several_batches(options):
     for seed in range(3):
         batch = naive.random_batch(seed, naive.SHAPES[-1])
         got, statistics = credit(
-            options, statistics, **batch.arrays, side_of_role=SIDE_OF_ROLE, decay=0.8
+            options, statistics, **batch.arrays, side_of_role=SIDE_OF_ROLE, values=batch.values, decay=0.8
         )
         want = naive.credit(options, oracle, batch, SIDE_OF_ROLE, decay=0.8)
         np.testing.assert_array_equal(got.eligible, want.eligible)

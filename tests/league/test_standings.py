@@ -1,12 +1,11 @@
 """Round robins and the ratings that explain them."""
 
 import itertools
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from maro_jax.league.match import NORMAL_95, Rate, play_match
+from maro_jax.league.match import NORMAL_95, MatchResult, Rate, play_match
 from maro_jax.league.standings import Standings, elo_ratings, round_robin
 from tests.league.test_match import arena, params
 
@@ -56,6 +55,29 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     assert 0.93 < np.mean(inside) < 0.97
 
 
+SIDES = ("village", "wolves")
+
+
+def by_side(strengths: np.ndarray) -> Standings:
+    """Standings after many games of players with a strength on each side, strengths float[players, 2]."""
+    matches = {}
+    for one, other in pairs(len(strengths)):
+        sides = [expected_rate(strengths[one, s] - strengths[other, 1 - s]) for s in (0, 1)]
+        total = Rate(np.mean([side.mean for side in sides]), 0, 1, sides[0].count)
+        matches[one, other] = MatchResult(total, dict(zip(SIDES, sides, strict=True)), {}, 0, 0.0)
+    return Standings.of([str(player) for player in range(len(strengths))], matches)
+
+
+def test_strengths_on_each_side_are_found_again():
+    strengths = np.array([[100.0, -80.0], [0.0, 40.0], [-150.0, 10.0]])
+    strengths[:, 1] += 200.0  # the game itself favours a side, which is nobody's merit
+    found = by_side(strengths).side_ratings
+    assert tuple(found) == SIDES
+    means = np.array([[rating.mean for rating in found[side]] for side in SIDES]).T
+    np.testing.assert_allclose(means, strengths - strengths.mean(axis=0), atol=0.01)
+    assert by_side(strengths[:2]).side_ratings == {}
+
+
 def test_everybody_plays_everybody():
     players = {"learner": params(0), "other": params(1), "heuristic": "heuristic", "random": "random"}
     seen: list[int] = []
@@ -71,12 +93,15 @@ def test_everybody_plays_everybody():
 def test_the_table_has_the_best_first_and_each_row_its_own_rates():
     half = NORMAL_95 * 0.02
     rates = {(0, 1): 0.3, (0, 2): 0.6, (1, 2): 0.9}
-    matches = {pair: SimpleNamespace(total=Rate(mean, mean - half, mean + half, 400)) for pair, mean in rates.items()}
-    standings = Standings(("a", "b", "c"), matches, tuple(elo_ratings(3, {p: m.total for p, m in matches.items()})))
+    totals = {pair: Rate(mean, mean - half, mean + half, 400) for pair, mean in rates.items()}
+    matches = {pair: MatchResult(total, dict.fromkeys(SIDES, total), {}, 400, 0.0) for pair, total in totals.items()}
+    standings = Standings.of(("a", "b", "c"), matches)
     headers, rows = standings.rows()
-    assert headers == ["", "Elo", "95 % interval", "vs b", "vs a", "vs c"]
+    assert headers == ["", "Elo", "95 % interval", "as village", "as wolves", "vs b", "vs a", "vs c"]
     assert [row[0] for row in rows] == ["b", "a", "c"]
-    assert [row[3:] for row in rows] == [["", "0.700", "0.900"], ["0.300", "", "0.600"], ["0.100", "0.400", ""]]
+    best = standings.side_ratings["wolves"][1]
+    assert rows[0][4] == f"{best.mean:+.0f} ± {(best.high - best.low) / 2:.0f}"
+    assert [row[5:] for row in rows] == [["", "0.700", "0.900"], ["0.300", "", "0.600"], ["0.100", "0.400", ""]]
     assert sum(rating.mean for rating in standings.ratings) == pytest.approx(0)
     against = standings.win_rate(1, 0)
     assert (against.mean, against.low, against.high) == pytest.approx((0.7, 0.7 - half, 0.7 + half))

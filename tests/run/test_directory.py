@@ -38,7 +38,7 @@ def test_new_run_records_what_is_needed_to_reproduce_it(tmp_path):
 def test_same_config_goes_on_and_another_is_refused_key_by_key(tmp_path):
     config = make_config()
     _begin(tmp_path, config).close()
-    free = {"save_every_minutes": 1.0, "keep_checkpoints": 9, "run_dir": str(tmp_path)}
+    free = {"save_every_minutes": 1.0, "keep_checkpoints": 9, "profile": True, "run_dir": str(tmp_path)}
     again = RunDirectory.open(tmp_path, dataclasses.replace(config, **free))
     assert not again.is_new and again.record({}) == []
     again.close()

@@ -129,3 +129,38 @@ def full_stream(table: Table, episodes: Episodes, episode: int, seat: int) -> np
     role, length = episodes.roles[episode, seat], episodes.lengths[episode, seat]
     prefix = table.lexicon.prefix_tokens[role, : table.lexicon.prefix_lengths[role]]
     return np.concatenate([prefix, episodes.tokens[episode, seat, :length]])
+
+
+def log_of(episodes: Episodes, episode: int) -> list[tuple[int, int, int, int, int]]:
+    """The rows of an episode's log with their audience."""
+    count = int(episodes.event_count[episode])
+    rows, audience = episodes.event_rows[episode, :count], episodes.event_audience[episode, :count]
+    return [(*row, mask) for row, mask in zip(rows.tolist(), audience.tolist(), strict=True)]
+
+
+def check_streams(table: Table, episodes: Episodes) -> int:
+    """Asserts that streams hold what their seats were told and replied, and nothing else; counts the behaviours."""
+    made, count = episodes.behaviours, 0
+    for episode in range(len(episodes.roles)):
+        log, steps = log_of(episodes, episode), episodes.event_step[episode]
+        shown = np.zeros(table.spec.num_seats, int)
+        position = np.zeros(table.spec.num_seats, int)
+        speeches: dict[int, list[int]] = {}
+        for decision, seat, ids in behaviours_of(episodes, episode):
+            known = int(np.searchsorted(steps[: len(log)], decision, side="right"))
+            rows = [row[:4] for row in log[shown[seat] : known] if row[4] >> seat & 1]
+            told = host.delta(table.spec, table.tokenizer, rows, int(made.phase[episode, decision]), speeches)
+            start, end = int(made.start[episode, decision]), int(made.end[episode, decision])
+            assert episodes.tokens[episode, seat, position[seat] : start].tolist() == told
+            assert start < end
+            speeches[decision] = list(reply_of(table, episodes, episode, decision, ids).speech)
+            shown[seat], position[seat] = known, end
+            count += 1
+        np.testing.assert_array_equal(episodes.lengths[episode], position)
+        beyond = np.arange(episodes.tokens.shape[2]) >= position[:, None]
+        for field in (episodes.tokens, episodes.node, episodes.decision, episodes.log_probs):
+            assert not field[episode][beyond].any()
+        unused = made.seat[episode] < 0
+        assert np.all(made.holder[episode][unused] == -1)
+        assert not np.any(unused[:-1] & ~unused[1:])
+    return count
