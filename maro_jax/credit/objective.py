@@ -146,6 +146,8 @@ def credit(
     """
     num_episodes = seat.shape[0]
     if options.decompose == "value":
+        if values is None:
+            raise ValueError("decompose='value' needs the outcome expected before each behaviour: pass values=...")
         returns = decomposition.by_value(seat, outcome, values, eligible, options.value_decay)
         carried = eligible
     else:

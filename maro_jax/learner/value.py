@@ -95,7 +95,7 @@ class ValueFunction:
     def init(self) -> ValueStatistics:
         """Statistics before anything was seen."""
         size = self.num_features
-        nothing = ValueStatistics(np.zeros((size, size), np.float32), np.zeros((size,), np.float32))
+        nothing = ValueStatistics(jnp.zeros((size, size)), jnp.zeros((size,)))
         return jax.device_put(nothing, self._replicated)
 
     def add(self, statistics: ValueStatistics, sums: ValueStatistics) -> ValueStatistics:
