@@ -178,6 +178,9 @@ def _print_match(config: EvaluateConfig, result: dict[str, Any]) -> None:
     rows += [[f"seats of the {role}", *_cells(rate)] for role, rate in result["roles"].items()]
     print(f"{config.policy} against {config.opponent}, {result['games']} games")
     print(table(["", "win rate", "95 % interval", "deals"], rows))
+    did = [[name.replace("_", " "), *_cells(rate)] for name, rate in result["play"].items()]
+    if did:
+        print("\n" + table(["what it did", "how often", "95 % interval", "chances"], did) + "\n")
     print(
         f"{result['games_per_second']:.0f} games/s, {result['truncated']:.1%} of the games cut off "
         "(counted as one half)"

@@ -89,6 +89,8 @@ def test_a_match_against_the_warm_start_is_printed_and_written(finished_run, tmp
     total = next(line for line in lines if line.startswith("all sides"))
     assert f"{result['total']['mean']:.3f}" in total
     assert any(line.startswith("as village") for line in lines)
+    votes = result["play"]["village_votes_for_wolf"]
+    assert votes["count"] > 8 and f"{votes['mean']:.3f}" in next(of for of in lines if of.startswith("village votes"))
     assert contents(folder) == before
 
 

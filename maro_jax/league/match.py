@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from games.measures import measures
 from maro_jax.league.arena import Arena
 from maro_jax.league.plans import games_per_deal, match_plan
 from maro_jax.selfplay.episodes import HEURISTIC, LEARNER, OPPONENT, RANDOM, Episodes
@@ -32,6 +33,17 @@ class Rate:
         half = NORMAL_95 * float(np.std(scores, ddof=1)) / np.sqrt(count) if count > 1 else float("nan")
         return Rate(mean, mean - half, mean + half, count)
 
+    @staticmethod
+    def of_ratio(hits: np.ndarray, chances: np.ndarray) -> Rate:
+        """Σ hits / Σ chances over independent clusters, with the interval of the ratio's linearisation."""
+        total, clusters = float(chances.sum()), int((chances > 0).sum())
+        if clusters < 2:
+            return Rate(float(hits.sum()) / total if total else float("nan"), float("nan"), float("nan"), int(total))
+        mean = float(hits.sum()) / total
+        variance = np.square(hits - mean * chances).sum() * clusters / (clusters - 1)
+        half = NORMAL_95 * float(np.sqrt(variance)) / total
+        return Rate(mean, mean - half, mean + half, int(total))
+
 
 @dataclasses.dataclass(frozen=True)
 class MatchResult:
@@ -44,6 +56,7 @@ class MatchResult:
       roles: score of the seats of each role.
       games: games played.
       truncated: share of games cut off.
+      play: how often the first player's seats did what `games.measures` counts, where they had the chance on two deals.
     """
 
     total: Rate
@@ -51,6 +64,7 @@ class MatchResult:
     roles: dict[str, Rate]
     games: int
     truncated: float
+    play: dict[str, Rate] = dataclasses.field(default_factory=dict)
 
 
 def play_match(
@@ -112,4 +126,22 @@ def score_match(arena: Arena, episodes: Episodes) -> MatchResult:
         roles=by_role,
         games=len(scores),
         truncated=float(np.mean(~episodes.finished)),
+        play=_play(arena, episodes, mine, turns),
     )
+
+
+def _play(arena: Arena, episodes: Episodes, mine: np.ndarray, turns: int) -> dict[str, Rate]:
+    """What the seats in `mine` bool[E, N] did, where they had the chance on at least two deals of `turns` games."""
+    rates = {}
+    for name, (hits, chances) in measured(arena, episodes).items():
+        by_deal = [(counts * mine).reshape(-1, turns * mine.shape[1]).sum(axis=1) for counts in (hits, chances)]
+        if (by_deal[1] > 0).sum() > 1:
+            rates[name] = Rate.of_ratio(*by_deal)
+    return rates
+
+
+def measured(arena: Arena, episodes: Episodes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Hits and chances float32[E, N] of each of the game's measures; no episode counts that was cut off."""
+    found = measures(arena.table.spec, episodes.roles, episodes.event_rows, episodes.event_count)
+    counts = episodes.finished[:, None]
+    return {name: (of.hits * counts, of.chances * counts) for name, of in found.items()}

@@ -18,6 +18,7 @@ from maro_jax.credit.objective import BehaviourCredit, CreditOptions, credit
 from maro_jax.credit.objective import metrics as credit_metrics
 from maro_jax.league.arena import Arena, Tally
 from maro_jax.league.floor import MachineRates, learning_flops, measure_rates, needed_work
+from maro_jax.league.match import measured
 from maro_jax.league.plans import training_plan, warm_start_plan
 from maro_jax.league.pool import Pool, learner_scores
 from maro_jax.learner.decisions import Decisions
@@ -377,7 +378,7 @@ def credit_options(config: TrainConfig) -> CreditOptions:
 
 
 def _outcomes(played: Played) -> dict[str, float]:
-    """Win rate of each side in mirror games, and how games went."""
+    """Win rate of each side and how it was played in mirror games, and how games went."""
     spec, episodes = played.arena.table.spec, played.episodes
     mirror = (np.asarray(played.plan.holders) == LEARNER).all(1) & episodes.finished
     side = np.asarray(spec.side_of_role)[episodes.roles]
@@ -385,6 +386,9 @@ def _outcomes(played: Played) -> dict[str, float]:
         f"mirror_win_rate/{name}": _mean((episodes.outcome[mirror] + 1)[side[mirror] == index] / 2)
         for index, name in enumerate(spec.sides)
     }
+    for name, (hits, chances) in measured(played.arena, episodes).items():
+        if chances[mirror].any():
+            report[f"play/{name}"] = float(hits[mirror].sum() / chances[mirror].sum())
     decisions = (episodes.behaviours.seat >= 0).sum(1)
     return report | {
         "truncated": float(episodes.truncated.mean()),

@@ -20,7 +20,10 @@ from maro_jax.run.evaluate_config import EvaluateConfig
 
 STUDENT_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 TEMPERATURES = (0.25, 0.5, 0.75, 1.0)
-FIGURES = ("win_rate", "win_rate_best_temperature", "scripted_change", "warm_start_against_random")
+FIGURES = (
+    "win_rate", "win_rate_best_temperature", "scripted_before", "scripted_after", "scripted_change",
+    "warm_start_against_random", "trained_against_random",
+)  # fmt: skip
 
 
 def run_one(out: Path, preset: str, seed: int, shuffled: bool, games: int) -> dict[str, Any]:
@@ -38,8 +41,11 @@ def run_one(out: Path, preset: str, seed: int, shuffled: bool, games: int) -> di
     summary = train(make_config(preset, changes))
     result = {
         "win_rate": summary["win_rate"],
+        "scripted_before": summary["win_rate_scripted_before"],
+        "scripted_after": summary["win_rate_scripted_after"],
         "scripted_change": summary["win_rate_scripted_after"] - summary["win_rate_scripted_before"],
         "warm_start_against_random": summary["win_rate_random_before"],
+        "trained_against_random": summary["win_rate_random_after"],
         "seconds": summary["seconds_total"],
     }
     if not shuffled:

@@ -12,6 +12,7 @@ from jax import monitoring
 
 from games.core import Role
 from games.registry import make
+from games.werewolf_spec import KIND
 from maro_jax.league.arena import Arena, Tally
 from maro_jax.league.match import MatchResult, Rate, play_match, score_match
 from maro_jax.league.memory import playing_bytes
@@ -69,6 +70,21 @@ def test_the_interval_of_too_few_games_is_unknown():
     assert np.isnan(Rate.of(np.array([])).mean)
 
 
+def test_a_ratio_of_counts_has_the_interval_of_its_clusters():
+    chance = np.random.default_rng(2)
+    ones = np.ones(40)
+    hits = (chance.random(40) < 0.6).astype(float)
+    whole, plain = Rate.of_ratio(hits, ones), Rate.of(hits)
+    np.testing.assert_allclose(dataclasses.astuple(whole), dataclasses.astuple(plain), rtol=1e-9)
+    chances = chance.integers(1, 9, 200).astype(float)
+    hits = chance.binomial(chances.astype(int), chance.beta(2, 3, 200)).astype(float)
+    rate, drawn = Rate.of_ratio(hits, chances), chance.integers(0, 200, (4000, 200))
+    resampled = hits[drawn].sum(axis=1) / chances[drawn].sum(axis=1)
+    assert (rate.mean, rate.count) == (pytest.approx(hits.sum() / chances.sum()), int(chances.sum()))
+    np.testing.assert_allclose([rate.low, rate.high], np.quantile(resampled, [0.025, 0.975]), atol=0.01)
+    assert np.isnan(Rate.of_ratio(np.zeros(3), np.zeros(3)).mean) and Rate.of_ratio(ones[:1], ones[:1]).mean == 1
+
+
 def scored(village_wins: np.ndarray) -> MatchResult:
     """A match of games with these winners; even games have the first player in the village."""
     count = len(village_wins)
@@ -100,6 +116,23 @@ def test_scores_are_the_first_players_on_either_side():
     assert result.roles["seer"] == result.roles["villager"] == result.sides["village"]
     assert result.roles["wolf"] == result.sides["wolves"]
     assert result.truncated == 0
+
+
+def test_what_the_first_player_did_is_told_of_its_own_seats_alone():
+    vote, no_one = KIND["vote"], -1
+    rows = np.full((4, table().spec.max_events, 4), no_one, np.int16)
+    # Everybody in the village votes for the wolf (seat 0) in game 0 and seat 1 does in game 1; roles as in `scored`.
+    for game, voters in ((0, (1, 2, 3, 4)), (1, (1,)), (2, (1,))):
+        for place, seat in enumerate(voters):
+            rows[game, place] = (vote, seat, 0 if game < 2 else 3, no_one)
+    roles = np.tile(np.array([0, 1, 2, 3, 3], np.int8), (4, 1))
+    episodes = dataclasses.replace(
+        no_episodes(4), roles=roles, event_rows=rows, event_count=np.array([4, 1, 1, 0], np.int16),
+        terminated=np.array([True, True, True, False]),
+    )  # fmt: skip
+    votes = score_match(arena(), episodes).play["village_votes_for_wolf"]
+    assert (votes.mean, votes.count) == (pytest.approx(0.8), 5)  # the first player is no villager in game 1
+    assert "seer_checks_wolf" not in score_match(arena(), episodes).play
 
 
 def test_games_of_one_deal_count_as_one_observation():
