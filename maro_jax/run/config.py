@@ -374,9 +374,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     # The quickstart with other games: more of what is short, less of what is long.
     "bargaining-tiny": {**TINY_CREDIT, "games": "bargaining-v0", "episodes": 1024, "lanes": 256, "eval_games": 1024},
     "shopping-tiny": {**TINY_CREDIT, "games": "shopping-v0", "episodes": 1024, "lanes": 256, "eval_games": 1024},
+    # At the quickstart's learning rate one seed of three lost to its warm start: a game has 60 decisions for one outcome.
     "avalon-tiny": {
         **TINY_CREDIT,
         "games": "avalon-v0",
+        "learning_rate": 5e-4,
         "episodes": 384,
         "lanes": 96,
         "warm_start_games": 4224,
