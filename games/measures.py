@@ -99,22 +99,16 @@ def _avalon(logs: EventLogs) -> dict[str, Measure]:
     }
 
 
-def _mystery(logs: EventLogs) -> dict[str, Measure]:
-    kind, culprit = mystery_spec.KIND, mystery_spec.CULPRIT
-    innocent, at_culprit = logs.role_of(logs.actor) != culprit, logs.role_of(logs.target) == culprit
-    return {
-        "innocents_vote_for_culprit": logs.by_actor((logs.kind == kind["vote"]) & innocent, at_culprit),
-        "innocents_suspect_culprit": logs.by_actor((logs.kind == kind["suspect"]) & innocent, at_culprit),
-    }
+def _finding_out(
+    kind: Mapping[str, int], guilty: int, events: Mapping[str, str]
+) -> Callable[[EventLogs], dict[str, Measure]]:
+    """Measures of how the innocent point at the guilty role: names by the kind of event that points."""
 
+    def measured(logs: EventLogs) -> dict[str, Measure]:
+        innocent, at_guilty = logs.role_of(logs.actor) != guilty, logs.role_of(logs.target) == guilty
+        return {name: logs.by_actor((logs.kind == kind[event]) & innocent, at_guilty) for event, name in events.items()}
 
-def _social_deduction(logs: EventLogs) -> dict[str, Measure]:
-    kind, impostor = social_deduction.KIND, social_deduction.IMPOSTOR
-    innocent, at_impostor = logs.role_of(logs.actor) != impostor, logs.role_of(logs.target) == impostor
-    return {
-        "innocents_vote_for_impostor": logs.by_actor((logs.kind == kind["vote"]) & innocent, at_impostor),
-        "innocents_accuse_impostor": logs.by_actor((logs.kind == kind["accuse"]) & innocent, at_impostor),
-    }
+    return measured
 
 
 def _division(kind: Mapping[str, int]) -> Callable[[EventLogs], dict[str, Measure]]:
@@ -169,8 +163,16 @@ def _for_all(hit: np.ndarray, chance: np.ndarray) -> Measure:
 OF_GAME: dict[str, Callable[[EventLogs], dict[str, Measure]]] = {
     "werewolf-v0": _werewolf,
     "avalon-v0": _avalon,
-    "mystery-v0": _mystery,
-    "social_deduction-v0": _social_deduction,
+    "mystery-v0": _finding_out(
+        mystery_spec.KIND,
+        mystery_spec.CULPRIT,
+        {"vote": "innocents_vote_for_culprit", "suspect": "innocents_suspect_culprit"},
+    ),
+    "social_deduction-v0": _finding_out(
+        social_deduction.KIND,
+        social_deduction.IMPOSTOR,
+        {"vote": "innocents_vote_for_impostor", "accuse": "innocents_accuse_impostor"},
+    ),
     "bargaining-v0": _division(bargaining.KIND),
     "negotiation-v0": _division(negotiation.KIND),
 }
