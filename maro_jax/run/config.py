@@ -374,7 +374,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     # The quickstart with other games: more of what is short, less of what is long.
     "bargaining-tiny": {**TINY_CREDIT, "games": "bargaining-v0", "episodes": 1024, "lanes": 256, "eval_games": 1024},
     "shopping-tiny": {**TINY_CREDIT, "games": "shopping-v0", "episodes": 1024, "lanes": 256, "eval_games": 1024},
-    # At the quickstart's learning rate one seed of three lost to its warm start: a game has 60 decisions for one outcome.
+    # At the quickstart's learning rate a seed of three lost to its warm start: a game has 60 decisions for one outcome.
     "avalon-tiny": {
         **TINY_CREDIT,
         "games": "avalon-v0",
