@@ -131,7 +131,7 @@ def _trace_if_due(
     import jax
 
     if config.profile and iteration == min(max(first, trainer.warm_iterations) + 1, trainer.total_iterations - 1):
-        return jax.profiler.trace(directory.path / "profile", create_perfetto_trace=True)
+        return jax.profiler.trace(directory.path / "profile")
     return contextlib.nullcontext()
 
 

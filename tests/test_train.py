@@ -1,5 +1,6 @@
 """Training as a person starts it: to the end, interrupted, resumed, refused."""
 
+import contextlib
 import itertools
 import json
 import math
@@ -7,7 +8,9 @@ import re
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
@@ -17,7 +20,7 @@ from maro_jax.run import exit_codes
 from maro_jax.run.config import TrainConfig
 from maro_jax.run.directory import RunDirectory, read_games
 from maro_jax.run.flags import run_cli
-from maro_jax.train import Stopped, _alarms, _main, train
+from maro_jax.train import Stopped, _alarms, _main, _trace_if_due, train
 from tests.entry_points import (
     ITERATIONS,
     ROOT,
@@ -267,13 +270,34 @@ def test_a_run_says_when_its_damping_rather_than_its_outcomes_decides(finished_r
 
 def test_a_run_begins_with_the_warm_start_of_another_and_plays_as_that_went_on(finished_run, tmp_path):
     """With the same seed and settings it goes the same way, so what differs between two runs is what was set."""
-    config = small_config(tmp_path / "run", warm_start_from=str(finished_run.folder), profile=True)
-    summary, _ = train_quietly(config)
-    assert len(list((tmp_path / "run" / "profile").rglob("perfetto_trace.json.gz"))) == 1
+    summary, _ = train_quietly(small_config(tmp_path / "run", warm_start_from=str(finished_run.folder)))
     ours, theirs = checkpoint(tmp_path / "run", ITERATIONS - 2), checkpoint(finished_run.folder, ITERATIONS)
     for name, array in theirs.items():
         np.testing.assert_array_equal(np.asarray(ours[name]), np.asarray(array), err_msg=name)
     assert summary["win_rate"] == json.loads((finished_run.folder / "summary.json").read_text())["win_rate"]
+
+
+@pytest.mark.parametrize("first, iterations, traced", [(0, 4, 3), (0, 1, 2), (4, 4, 5)])
+def test_the_second_iteration_of_self_play_in_a_session_is_traced(first, iterations, traced, tmp_path, monkeypatch):
+    folders = []
+
+    @contextlib.contextmanager
+    def trace(folder):
+        folders.append(folder)
+        yield
+
+    monkeypatch.setattr(jax.profiler, "trace", trace)
+    trainer, directory = (
+        SimpleNamespace(warm_iterations=2, total_iterations=2 + iterations),
+        SimpleNamespace(path=tmp_path),
+    )
+    for profile in (False, True):
+        config = small_config(tmp_path, profile=profile)
+        for iteration in range(first, trainer.total_iterations):
+            before = len(folders)
+            with _trace_if_due(config, directory, trainer, first, iteration):
+                assert (len(folders) > before) == (profile and iteration == traced)
+    assert folders == [tmp_path / "profile"]
 
 
 def test_a_warm_start_that_is_not_finished_is_refused(tmp_path, capsys):

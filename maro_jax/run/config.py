@@ -194,7 +194,7 @@ class TrainConfig:
         choices=("default", "high", "highest"),
     )  # fmt: skip
     profile: bool = setting(
-        False, "write a trace of one iteration of self-play to the run's folder profile, for Perfetto or TensorBoard",
+        False, "write a trace of one iteration of self-play to the run's folder profile (on a CPU hundreds of MB)",
         group="devices",
     )  # fmt: skip
 
