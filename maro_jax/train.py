@@ -155,6 +155,11 @@ def _trainer(session: Session, config: TrainConfig) -> Trainer:
     from maro_jax.league.trainer import Trainer
     from maro_jax.policy.config import ModelError
 
+    if config.meets_past_selves and all(len(arena.table.spec.sides) == 1 for arena in session.arenas):
+        raise ConfigError(
+            f"--opponents={config.opponents} keeps past selves to meet, but --games={config.games} is played alone; "
+            "leave it out"
+        )
     try:
         return Trainer(session.arenas, config)
     except ModelError as error:  # the mesh does not divide the model

@@ -209,6 +209,7 @@ def _pickled_model(folder):
         ("--capacity=50", "--capacity is 50; allow"),
         ("--model=/no/such/folder", "--model=/no/such/folder does not exist"),
         ("--model={pickled}", "holds only pickled weights (pytorch_model.bin)"),
+        ("--opponents=league --games=shopping-v0", "but --games=shopping-v0 is played alone"),
         ("--lanes=12", "--lanes=12 does not divide by the 8 devices that share a batch, for example --lanes=16"),
         ("--episodes=36", "--episodes=36 in --minibatches=2 does not divide by the 8 devices"),
         ("--fsdp=3", "--data=0 --fsdp=3 --tensor=1 does not fit 8 devices"),
@@ -219,7 +220,7 @@ def _pickled_model(folder):
 def test_what_cannot_be_used_is_refused_in_a_sentence_and_leaves_no_run(tmp_path, capsys, flag, sentence):
     folder = tmp_path / "run"
     flag = flag.format(pickled=_pickled_model(tmp_path / "model"))
-    code, errors = _command(capsys, "--preset=werewolf-smoke", f"--run_dir={folder}", flag)
+    code, errors = _command(capsys, "--preset=werewolf-smoke", f"--run_dir={folder}", *flag.split())
     assert code == exit_codes.USAGE == 2
     assert sentence in errors and len(errors.splitlines()) == 1
     # The folder may stand, with its lock; a run of the right configuration can begin in it.

@@ -20,7 +20,6 @@ from maro_jax.selfplay.episodes import OPPONENT, Episodes, RolloutPlan
 FADING = 0.95  # of what is known of the results, each iteration: the learner changes
 PRIOR_GAMES = 2.0  # games drawn that every entry begins with, so that nobody is beaten for certain
 FREE = -1
-MATCHMAKING = ("pfsp", "uniform")
 
 
 @jax.tree_util.register_dataclass

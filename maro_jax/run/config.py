@@ -21,6 +21,7 @@ from maro_jax.run.inputs import (
 )
 
 MEETING_PAST_SELVES = ("past", "league")  # values of --opponents
+MATCHMAKING = ("pfsp", "uniform")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,7 @@ class TrainConfig:
     pool_every: int = setting(5, "iterations from one past self to the next", group="self-play", low=1)
     matchmaking: str = setting(
         "pfsp", "which past self an iteration meets: any alike (uniform), or rather those that win (pfsp)",
-        group="self-play", choices=("pfsp", "uniform"),
+        group="self-play", choices=MATCHMAKING,
     )  # fmt: skip
     deal_group: int = setting(
         1,

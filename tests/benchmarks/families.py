@@ -4,7 +4,9 @@ Random models of two layers are made by transformers and torch, read from their 
 random tokens at positions 0 to 8,191, in float32 with precise products and with activations in bfloat16.
 """
 
+import argparse
 import dataclasses
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -19,26 +21,35 @@ from tests.policy.hf_fixture import FAMILIES, make_model_folder  # noqa: E402
 from tests.policy.test_hf_folder import our_logits, random_tokens, their_logits  # noqa: E402
 
 POSITIONS = 8192
+FIGURES = ("logits' deviation", "float32, largest", "bfloat16, largest", "bfloat16, mean")
 
 
-def measure(family: str, folder: Path) -> list[str]:
-    """A row of the table: family, spread of the logits, largest difference in float32 and in bfloat16."""
+def measure(family: str, folder: Path) -> list[float]:
+    """`FIGURES` of a family: spread of the logits, largest difference in float32, largest and mean in bfloat16."""
     model = make_model_folder(folder, family)
     policy, params, _ = load_model(folder, precision="highest")
     tokens = random_tokens(0, (1, POSITIONS), policy.config.vocab_size)
     theirs = their_logits(model, tokens)
     exact = np.abs(our_logits(policy, params, tokens) - theirs).max()
     rounded = np.abs(our_logits(dataclasses.replace(policy, dtype="bfloat16"), params, tokens) - theirs)
-    return [family, f"{theirs.std():.2f}", f"{exact:.1e}", f"{rounded.max():.2f}", f"{rounded.mean():.3f}"]
+    return [float(figure) for figure in (theirs.std(), exact, rounded.max(), rounded.mean())]
 
 
 def main() -> None:
     """Prints the table."""
-    rows = []
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args()
+    found = {}
     for family in FAMILIES:
         with tempfile.TemporaryDirectory() as folder:
-            rows.append(measure(family, Path(folder)))
-    print(table(["family", "logits' deviation", "float32, largest", "bfloat16, largest", "bfloat16, mean"], rows))
+            found[family] = measure(family, Path(folder))
+    forms = (".2f", ".1e", ".2f", ".3f")
+    rows = [[name, *(format(x, form) for x, form in zip(of, forms, strict=True))] for name, of in found.items()]
+    print(table(["family", *FIGURES], rows))
+    if options.json:
+        figures = {name: dict(zip(FIGURES, of, strict=True)) for name, of in found.items()}
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

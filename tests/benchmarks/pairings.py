@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--games", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--parameters", default="")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
     chosen = parser.parse_args(arguments)
     game = make(chosen.game, **dict(pair.split("=", 1) for pair in chosen.parameters.split(",") if pair))
     sides, rows = game.spec.sides, []
@@ -75,7 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         shares = side_wins(game, sensible, chosen.games, chosen.seed).mean(axis=0)
         found = [f"{100 * share:.1f} ± {100 * interval(share, chosen.games):.1f}" for share in shares]
         rows.append((*(PLAYERS[held] for held in sensible), *found))
-    print(table((*sides, *(f"{side} win %" for side in sides)), rows))
+    headers = (*sides, *(f"{side} win %" for side in sides))
+    print(table(headers, rows))
+    if chosen.json:
+        chosen.json.write_text(json.dumps([dict(zip(headers, row, strict=True)) for row in rows], indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import pytest
 
 from games.registry import make
 from maro_jax.league.plans import training_plan
-from maro_jax.league.pool import FADING, MATCHMAKING, PRIOR_GAMES, Pool, learner_scores
+from maro_jax.league.pool import FADING, PRIOR_GAMES, Pool, learner_scores
+from maro_jax.run.config import MATCHMAKING
 from maro_jax.selfplay.episodes import OPPONENT, Episodes
 
 

@@ -86,6 +86,8 @@ def test_help_exits_with_0_without_a_framework():
         (["--pool_every=3"], "--pool_every=3 means nothing with --opponents=mix"),
         (["--magnet=0.1", "--reference_point=token_kl"], "set --reference_point=sampled_kl, which needs none"),
         (["--magnet_rate=0.2"], "--magnet_rate=0.2 means nothing without a magnet"),
+        (["--value_decay=0.5"], "--value_decay=0.5 means nothing with --decompose=outcome; leave it out, or set"),
+        (["--baseline=deal", "--deal_group=8", "--decompose=value"], "--decompose=outcome"),
         (["--baseline=deal"], "at least two episodes of a deal"),
         (["--baseline=deal", "--deal_group=8", "--decompose=discounted"], "--decompose=outcome"),
         (["--deal_group=3"], "does not divide into deals of --deal_group=3 episodes, for example --episodes=513"),

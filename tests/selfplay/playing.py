@@ -15,6 +15,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from games.registry import make
+from maro_jax.policy.config import tiny_config
+from maro_jax.policy.decoder import Policy
 from maro_jax.policy.models import load_policy
 from maro_jax.policy.sharding import MESH_AXES
 from maro_jax.selfplay.episodes import Episodes, RolloutPlan
@@ -79,6 +81,15 @@ def world(name: str) -> World:
         policy, _, tokenizer = load_policy("tiny", precision="highest")
         params = tuple(decided(policy.init(jax.random.key(seed))) for seed in range(2))
     return World(name, Table.lay(game, policy, tokenizer), params, torch_model)
+
+
+def smallest_policy(vocab_size: int) -> Policy:
+    """A policy of one layer for any tokenizer, with room for long streams."""
+    config = dataclasses.replace(
+        tiny_config(vocab_size), hidden_size=16, intermediate_size=16, num_layers=1, num_heads=2, num_kv_heads=1,
+        head_dim=8, max_positions=16384,
+    )  # fmt: skip
+    return Policy(config)
 
 
 def decided(params: Any) -> Any:

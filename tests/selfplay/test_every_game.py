@@ -11,14 +11,12 @@ import numpy as np
 import pytest
 
 from games.registry import make
-from maro_jax.policy.config import tiny_config
-from maro_jax.policy.decoder import Policy
 from maro_jax.selfplay.episodes import HEURISTIC, LEARNER, OPPONENT, RANDOM, Episodes
 from maro_jax.selfplay.rollout import build_rollout
 from maro_jax.selfplay.table import RolloutSizes, Table
 from tests.games.test_testing import SMALL
 from tests.games.text import host
-from tests.selfplay.playing import COMPILER_OPTIONS, decided, mesh_of, plan_of, stacked
+from tests.selfplay.playing import COMPILER_OPTIONS, decided, mesh_of, plan_of, smallest_policy, stacked
 from tests.selfplay.replies import check_streams
 
 EPISODES = 24
@@ -29,11 +27,7 @@ HOLDERS = (LEARNER, OPPONENT, HEURISTIC, RANDOM)
 def played(name: str, family: str) -> tuple[Table, Episodes]:
     """Episodes of a game with holders of every kind, two of them small models that say anything."""
     tokenizer = host.tokenizer_of(family)
-    config = dataclasses.replace(
-        tiny_config(tokenizer.vocab_size), hidden_size=16, intermediate_size=16, num_layers=1, num_heads=2,
-        num_kv_heads=1, head_dim=8, max_positions=16384,
-    )  # fmt: skip
-    policy = Policy(config)
+    policy = smallest_policy(tokenizer.vocab_size)
     speech = {} if name in SILENT else {"speech_tokens": 3}
     table = Table.lay(make(name, **SMALL[name] | speech), policy, tokenizer)
     sizes = RolloutSizes.fit(table, lanes=8, capacity=table.stream_capacity(0, "refuse"))

@@ -19,13 +19,12 @@ from games.registry import GAMES, make
 from games.text.grammar import GIVEN, SPEECH_TOKEN, THOUGHT_TOKEN, TRIE
 from games.text.lexicon import Lexicon, build_lexicon, render_delta
 from games.werewolf_spec import KIND
-from maro_jax.policy.config import tiny_config
-from maro_jax.policy.decoder import Policy
 from maro_jax.selfplay.episodes import HEURISTIC, LEARNER, RANDOM, Episodes, RolloutPlan
 from maro_jax.selfplay.rollout import ROLLOUT_AXES, build_rollout
 from maro_jax.selfplay.table import RolloutSizes, Table
 from tests.games.recording import QUICKLY
 from tests.games.text import host
+from tests.selfplay.playing import smallest_policy
 
 # Every game in which seats may speak freely; a case of the slow tier but for the first.
 SPEAKING: dict[str, dict[str, Any]] = {
@@ -209,11 +208,7 @@ def played(family: str) -> tuple[Table, Episodes]:
     """Episodes of a randomly initialised policy whose tokens are few, so that sections of all lengths come up."""
     game = make("werewolf-v0", **dict(SPEC.parameters))
     tokenizer = host.tokenizer_of(family)
-    config = dataclasses.replace(
-        tiny_config(tokenizer.vocab_size), hidden_size=16, intermediate_size=16, num_layers=1, num_heads=2,
-        num_kv_heads=1, head_dim=8, max_positions=8192,
-    )  # fmt: skip
-    policy = Policy(config)
+    policy = smallest_policy(tokenizer.vocab_size)
     table = Table.lay(game, policy, tokenizer)
     few = np.zeros_like(table.lexicon.speech_mask)
     few[lookalike_ids(family)[:6]] = True
