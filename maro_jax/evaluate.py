@@ -43,10 +43,15 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     arrange_cpu_devices(config.num_cpu_devices())
     check_cpu_devices(config.cpu_devices)
     settings = _settings(config.policy)
-    session = _session(config, settings)
-    players = {POLICY: _params(session, config.policy)}
+    own = _session(config, settings)
+    players = {POLICY: _params(own, config.policy)}
     for name in config.opponents:
-        players |= _opponents(config, name, settings, session)
+        players |= _opponents(config, name, settings, own)
+    session = own
+    if settings["lora_rank"] and config.strangers:  # whose model may be any: adapters are merged into theirs
+        kept = (*SCRIPTED, *config.strangers)
+        players = {name: of if name in kept else own.whole(of) for name, of in players.items()}
+        session = _session(config, settings | {"lora_rank": 0})
     result = _everybody(config, session, players) if config.plays_everybody else _match(config, session, players)
     return result | session.arena.tally.rates() | {"config": dataclasses.asdict(config)}
 
@@ -134,14 +139,14 @@ def _opponents(config: EvaluateConfig, name: str, settings: dict[str, Any], sess
         return {name: stored_params(session, config.policy, "opponent")[0]}
     if name == "past":
         return {f"after {born}": params for born, params in stored_past_selves(session, config.policy, settings)}
-    model = _settings(name)["model"]
-    other = session if model == settings["model"] else _session(config, settings | {"model": model})
+    theirs = {key: of for key, of in _settings(name).items() if key == "model" or key.startswith("lora_")}
+    other = session if theirs.items() <= settings.items() else _session(config, settings | theirs)
     if not _same_model(session, other):
         raise ConfigError(
             f"--policy={config.policy} and --opponent={name} are models of different shapes or tokenizers; a match "
             "needs two alike, for example a run and its warm start (--opponent=warm_start)"
         )
-    return {name: _params(other, name)}
+    return {name: other.whole(_params(other, name))}
 
 
 def _same_model(one: Session, other: Session) -> bool:
@@ -155,7 +160,7 @@ def _same_model(one: Session, other: Session) -> bool:
 
 
 def _params(session: Session, player: str) -> Any:
-    """A run's newest weights, or those of a model as they are."""
+    """A run's newest weights (with LoRA, of its adapter), or those of a model as they are."""
     from maro_jax.league.session import stored_params
 
     return stored_params(session, player, "learner.params")[0] if is_run(player) else session.params

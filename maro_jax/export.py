@@ -29,15 +29,24 @@ def export(config: ExportConfig) -> tuple[Path, int]:
       ConfigError: if the run or its model cannot be used, in one sentence; then nothing was written.
     """
     config.validate()
+    from maro_jax.league.session import lora_of
     from maro_jax.policy.config import ModelError
-    from maro_jax.policy.hf_writer import GIB, save_model
+    from maro_jax.policy.hf_folder import load_model
+    from maro_jax.policy.hf_writer import GIB, save_adapter, save_model
+    from maro_jax.policy.lora import Adapted
     from maro_jax.policy.models import open_policy
 
     out, began_as = Path(config.out).expanduser().resolve(), Path(config.began_as).expanduser()
     tiny = config.began_as == "tiny"
     try:
         policy, tokenizer = open_policy("tiny" if tiny else str(began_as))
+        policy = dataclasses.replace(policy, lora=lora_of(config.settings))
         params, iterations = _newest(config.run, policy)
+        if config.adapter:
+            save_adapter(out, policy, params, began_as, dtype=config.dtype)
+            return out, iterations
+        if policy.lora:
+            params = policy.merged(Adapted(load_model(began_as)[1], params))
         if tiny:
             policy, params = _as_llama(policy, params)
         save_model(
@@ -61,7 +70,7 @@ def _newest(run: str, policy: Policy) -> tuple[Params, int]:
 
     place = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
     wanted = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), policy.abstract_params()
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), policy.abstract_trained()
     )
     restored = read_newest(Path(run).expanduser() / "checkpoints", {"learner.params": wanted})
     if restored is None:

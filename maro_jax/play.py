@@ -96,6 +96,7 @@ def _seated(config: PlayConfig) -> tuple[HostedGame, int]:
     params = session.params
     if is_run(config.others):
         params, _ = stored_params(session, config.others, "learner.params")
+    params = session.whole(params)
     table = session.arena.table
     seats = table.spec.num_seats
     if config.seat > seats:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maro_jax.run import exit_codes
-from maro_jax.run.config import TrainConfig
+from maro_jax.run.config import TrainConfig, round_up
 from maro_jax.run.console import Console, table
 from maro_jax.run.devices import arrange_cpu_devices, check_cpu_devices, keep_freed_memory
 from maro_jax.run.directory import RunDirectory, recorded_config
@@ -73,9 +73,9 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
     from maro_jax.run.checkpoint import Checkpoints
 
     begun, console = time.monotonic(), Console()
-    session = run_session(config, mesh_shape=config.mesh_shape(jax.device_count()))
-    trainer = _trainer(session, config)
-    memory = _memory(trainer)
+    lanes = config.lanes or round_up(max(1, config.episodes // 4), jax.device_count())
+    session = run_session(config, mesh_shape=config.mesh_shape(jax.device_count()), lanes=lanes)
+    trainer, memory = _fitting(_trainer(session, config), config)
     state = trainer.start(_warm_start(session, config) if config.warm_start_from else session.params)
     notes = directory.record(device_facts())
     with Checkpoints(directory.checkpoints, config.keep_checkpoints) as checkpoints:
@@ -161,18 +161,25 @@ def _trainer(session: Session, config: TrainConfig) -> Trainer:
             "leave it out"
         )
     try:
-        return Trainer(session.arenas, config)
+        return Trainer(session.arenas, config, session.base)
     except ModelError as error:  # the mesh does not divide the model
         raise ConfigError(str(error)) from None
 
 
-def _memory(trainer: Trainer) -> str:
-    """What the run will take of a device's memory, in words; refuses what cannot fit."""
-    from maro_jax.league.memory import check_memory, device_memory, gibibytes, plan_memory
+def _fitting(trainer: Trainer, config: TrainConfig) -> tuple[Trainer, str]:
+    """The trainer, with fewer lanes where they are ours to choose and memory asks for it; and its memory in words.
+
+    What cannot fit is refused.
+    """
+    from maro_jax.league.memory import check_memory, device_memory, gibibytes, most_lanes, plan_memory
+    from maro_jax.league.trainer import Trainer
 
     plan, available = plan_memory(trainer), device_memory()
+    if not config.lanes and 0 < (lanes := most_lanes(trainer, plan, available)) < trainer.arenas[0].lanes:
+        trainer = Trainer([arena.with_lanes(lanes) for arena in trainer.arenas], config, trainer.base)
+        plan = plan_memory(trainer)
     check_memory(trainer, plan, available)
-    return plan.text() + (f" of {gibibytes(available)}" if available else "")
+    return trainer, plan.text() + (f" of {gibibytes(available)}" if available else "")
 
 
 def _banner(
@@ -189,15 +196,16 @@ def _banner(
     policy, arenas = trainer.decisions.policy, trainer.arenas
     rooms = " and ".join(str(arena.sizes.capacity) for arena in arenas)
     each = " of each game" if len(arenas) > 1 else ""
+    adapter = f"; frozen but for an adapter of {policy.num_trained():,}" if policy.lora else ""
     console.banner(
         "maro-jax: self-play training",
         {
             "run": directory.path,
             "state": f"resumed after iteration {first}" if first else "new",
             "game": "; ".join(f"{arena.name}, {arena.table.spec.num_seats} seats" for arena in arenas),
-            "model": f"{config.model}, {policy.num_params():,} parameters, {policy.dtype}",
+            "model": f"{config.model}, {policy.num_params():,} parameters, {policy.dtype}" + adapter,
             "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-            "lanes": f"{config.lanes}, streams of up to {rooms} tokens a seat",
+            "lanes": f"{arenas[0].lanes}, streams of up to {rooms} tokens a seat",
             "memory": memory,
             "plan": f"{trainer.warm_iterations} warm-start and {config.iterations} self-play iterations of "
             f"{config.episodes} games{each}",

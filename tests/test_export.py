@@ -128,6 +128,7 @@ REFUSALS = {
     "another model": (["{place}/run", "--out={new}", "--model={place}/other"], "checkpoint 7 does not fit"),
     "the tiny model": (["{place}/run", "--out={new}", "--model=tiny"], "checkpoint 7 does not fit"),
     "an unknown type": (["{place}/run", "--out={new}", "--dtype=float8"], "is not one of float32, bfloat16"),
+    "an adapter where there is none": (["{place}/run", "--out={new}", "--adapter"], "was trained without --lora_rank"),
     "files of no size": (["{place}/run", "--out={new}", "--max_shard_gib=0"], "a number above 0"),
 }
 

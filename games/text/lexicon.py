@@ -255,21 +255,24 @@ def render_delta(
     fields = jnp.concatenate([jnp.zeros_like(rows[:, :2]), rows[:, 1:]], axis=1).astype(jnp.int32)
     index = jnp.take_along_axis(fields, jnp.clip(source, 0, VALUE), axis=1)  # 0 for constants
     span = jnp.where(source == ABSENT, 0, lexicon.piece_base[kind] + index)
-    span = jnp.where(source == UTTERANCE, 0, span).reshape(-1)
-    speech = jnp.broadcast_to(rows[:, 3:4].astype(jnp.int32), source.shape).reshape(-1)
-    is_speech = (source == UTTERANCE).reshape(-1)
-    ends = jnp.stack([lexicon.turn_open, lexicon.turn_tail[phase]])
-    span = jnp.concatenate([ends[:1], span, ends[1:]])
-    is_speech = jnp.pad(is_speech, 1)
-    speech = jnp.pad(speech, 1)
-    length = jnp.where(is_speech, utterance_lengths[speech], lexicon.span_length[span])
-    stop = jnp.cumsum(length)
+    span = jnp.where(source == UTTERANCE, 0, span)
+    # The turn's frame as a row before and one after the events: [W + 2, pieces] from here on.
+    framed = jnp.pad(span, ((1, 1), (0, 0))).at[jnp.array([0, -1]), 0].set(
+        jnp.stack([lexicon.turn_open, lexicon.turn_tail[phase]])
+    )
+    speech = jnp.pad(rows[:, 3].astype(jnp.int32), 1)
+    is_speech = jnp.pad(source == UTTERANCE, ((1, 1), (0, 0)))
+    length = jnp.where(is_speech, utterance_lengths[speech][:, None], lexicon.span_length[framed])
+    # Of each token first the row, then the piece in it: far fewer comparisons than with all pieces of all rows.
+    piece_stop = jnp.cumsum(length, axis=1)
+    row_stop = jnp.cumsum(piece_stop[:, -1])
     position = jnp.arange(lexicon.max_delta)
-    piece = jnp.minimum(jnp.searchsorted(stop, position, side="right", method="compare_all"), span.shape[0] - 1)
-    offset = position - (stop - length)[piece]
-    start = lexicon.span_start[span][piece]
-    token = lexicon.pool[jnp.clip(start + offset, 0, lexicon.pool.shape[0] - 1)]
+    row = jnp.minimum(jnp.searchsorted(row_stop, position, side="right", method="compare_all"), len(row_stop) - 1)
+    inside = position - (row_stop - piece_stop[:, -1])[row]
+    piece = jnp.minimum(jnp.sum(piece_stop[row] <= inside[:, None], axis=1), length.shape[1] - 1)
+    offset = inside - (piece_stop - length)[row, piece]
+    token = lexicon.pool[jnp.clip(lexicon.span_start[framed[row, piece]] + offset, 0, lexicon.pool.shape[0] - 1)]
     if utterances.shape[-1]:
-        spoken = utterances[speech[piece], jnp.clip(offset, 0, utterances.shape[-1] - 1)]
-        token = jnp.where(is_speech[piece], spoken, token)
-    return jnp.where(position < stop[-1], token, 0).astype(jnp.int32), stop[-1].astype(jnp.int32)
+        spoken = utterances[speech[row], jnp.clip(offset, 0, utterances.shape[-1] - 1)]
+        token = jnp.where(is_speech[row, piece], spoken, token)
+    return jnp.where(position < row_stop[-1], token, 0).astype(jnp.int32), row_stop[-1].astype(jnp.int32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from maro_jax.policy.lora import stack, with_base
 from maro_jax.selfplay.episodes import HOLDERS, OPPONENT, Episodes, RolloutPlan
 from maro_jax.selfplay.rollout import ROLLOUT_AXES, Rollout, Usage, build_rollout
 from maro_jax.selfplay.table import RolloutSizes, Table
@@ -70,7 +72,16 @@ class Arena:
     """Plays plans with compiled rollouts; programs are shared by everything that plays the same game."""
 
     def __init__(
-        self, table: Table, mesh: Mesh, *, lanes: int, episodes: int, capacity: int, seed: int, name: str = ""
+        self,
+        table: Table,
+        mesh: Mesh,
+        *,
+        lanes: int,
+        episodes: int,
+        capacity: int,
+        seed: int,
+        name: str = "",
+        base: Any = None,
     ):
         """Prepares the arena; programs are compiled at their first use.
 
@@ -82,6 +93,7 @@ class Arena:
           capacity: stream tokens after the role prefix.
           seed: root of all that is random.
           name: of the game in reports; default: the game's own.
+          base: with LoRA, the frozen model's parameters, whole on every device; parameter sets are then adapters.
         """
         if lanes % mesh.size or episodes % mesh.size:
             raise ValueError(f"{lanes} lanes and {episodes} episodes do not divide by {mesh.size} devices")
@@ -94,9 +106,21 @@ class Arena:
         self._spread = NamedSharding(mesh, PartitionSpec(ROLLOUT_AXES))
         self._programs: dict[int, Rollout] = {}  # by the number of parameter sets; each seats scripted players too
         self._stack = jax.jit(
-            lambda *trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(table.policy.for_computing, trees)),
-            out_shardings=self._shared,
+            lambda *trees: stack([table.policy.for_computing(tree) for tree in trees]), out_shardings=self._shared
         )
+        self.base = base
+
+    @property
+    def lanes(self) -> int:
+        """Episodes in progress at once, over all devices."""
+        return self.sizes.lanes * self.mesh.size
+
+    def with_lanes(self, lanes: int) -> Arena:
+        """An arena of the same game and model with another number of lanes, nothing of which is compiled yet."""
+        changed = copy.copy(self)
+        changed.sizes = RolloutSizes.fit(self.table, lanes // self.mesh.size, self.sizes.capacity)
+        changed.tally, changed._programs = Tally(), {}
+        return changed
 
     def play(
         self,
@@ -130,7 +154,7 @@ class Arena:
         heat = list(temperature or [1.0] * len(params))
         if len(params) == 1:  # one program serves both numbers: to compile takes longer than many matches
             params, heat = [*params, *params], [*heat, *heat]
-        stacked = self._stack(*params) if params else ()
+        stacked = with_base(self.base, self._stack(*params)) if params else ()
         heat = jax.device_put(jnp.asarray(heat, jnp.float32), self._shared)
         key = jax.device_put(jax.random.fold_in(self.root, purpose), self._shared)
         parts = []

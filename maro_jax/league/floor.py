@@ -134,6 +134,8 @@ def needed_work(table: Table, lanes: int, episodes: Episodes) -> Work:
 def learning_flops(table: Table, streams: Streams) -> float:
     """Counts what a micro-batch needs of the layers, forward and backward: three times the forward operations.
 
+    Weights that LoRA leaves frozen need no gradient of their own and count twice.
+
     As in `needed_work` the last layer counts where a token is sampled from. Padding does not count, nor the reference
     policy, nor what is computed twice, nor the head, of which few rows are read.
 
@@ -146,9 +148,12 @@ def learning_flops(table: Table, streams: Streams) -> float:
     held, read = streams.segment >= 0, streams.node > 0
     attended = int((streams.position + 1)[held].sum())
     attended_last = int((np.take_along_axis(streams.position, streams.query, axis=1) + 1)[read].sum())
-    forward = 2 * (weights - last) * int(held.sum()) + 2 * last * int(read.sum())
-    forward += 4 * config.num_heads * config.head_dim * ((config.num_layers - 1) * attended + attended_last)
-    return 3.0 * forward
+    products = 2 * (weights - last) * int(held.sum()) + 2 * last * int(read.sum())
+    attention = 4 * config.num_heads * config.head_dim * ((config.num_layers - 1) * attended + attended_last)
+    if table.policy.lora is None:
+        return 3.0 * (products + attention)
+    factors = 2 * table.policy.num_trained() * int(held.sum())
+    return 2.0 * products + 3.0 * (attention + factors)
 
 
 def unless_read_weights(table: Table) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from maro_jax.learner.packing import PackingShape, empty_streams
 from maro_jax.learner.update import Learner
 from maro_jax.policy.attention import init_cache
 from maro_jax.policy.config import DecoderConfig
+from maro_jax.policy.lora import with_base
 from maro_jax.run.fields import ConfigError
 from maro_jax.selfplay.episodes import Episodes
 from maro_jax.selfplay.lanes import LaneState
@@ -62,14 +64,20 @@ def plan_memory(trainer: Trainer) -> MemoryPlan:
     what its backward pass reads of the forward one, before XLA fuses (it then needs up to a quarter less).
     """
     learner = trainer.learner
-    shapes, shardings = learner.optimizer_layout(learner.decisions.policy.abstract_params())
-    params = _sharded(learner.decisions.policy.abstract_params(), learner.params_sharding)
+    policy = learner.decisions.policy
+    shapes, shardings = learner.optimizer_layout(policy.abstract_trained())
+    params = _sharded(policy.abstract_trained(), learner.params_sharding)
     kinds = [learner] + [trainer.cloner] * (trainer.warm_iterations > 0)
     activations = max(gradient_bytes(each, each.shapes[-1], trainer.shards) for each in kinds)
     learning = {"gradients": params, "activations": activations}
     if learner.uses_kl:
         learning["reference"] = params
     resident = {"parameters": params, "optimizer": _sharded(shapes, shardings), "warm start": params}
+    if trainer.base is not None:  # for learning, and whole for playing, where that is not the same
+        shares = jax.tree.map(lambda leaf: leaf.sharding, trainer.base)
+        resident["frozen model"] = _sharded(trainer.base, shares)
+        if resident["frozen model"] < _bytes(trainer.base):
+            resident["frozen model, whole"] = _bytes(trainer.base)
     if learner.magnet_weight:
         resident["magnet"] = params
     if trainer.config.meets_past_selves:
@@ -99,7 +107,7 @@ def playing_bytes(arena: Arena, sizes: RolloutSizes) -> dict[str, int]:
     )
     episodes = arena.episodes // arena.mesh.size
     lanes = jax.eval_shape(lambda: LaneState.idle(table, sizes.lanes, episodes))
-    weights = jax.eval_shape(policy.for_computing, policy.abstract_params())
+    weights = jax.eval_shape(policy.for_computing, policy.abstract_trained())
     return {
         "weights": MODELS * _bytes(weights),
         "caches": _bytes(cache),
@@ -123,15 +131,15 @@ def gradient_bytes(learner: Learner, shape: PackingShape, shards: int) -> int:
     A layer that is computed again takes the place of the last one, which never is.
     """
     decisions, rows = learner.decisions, dataclasses.replace(shape, rows=shape.rows // shards)
-    params = decisions.policy.abstract_params()
+    params = decisions.policy.abstract_trained()
     reference = params if learner.uses_reference else None
     residuals = jax.eval_shape(
-        lambda params, reference, streams: jax.vjp(
+        lambda params, base, reference, streams: jax.vjp(
             lambda params: micro_batch_loss(
-                params,
+                with_base(base, params),
                 decisions,
                 learner.options,
-                reference,
+                None if reference is None else with_base(base, reference),
                 jnp.zeros((decisions.num_phases,)),
                 learner.entropy_weight,
                 learner.magnet_weight,
@@ -142,10 +150,11 @@ def gradient_bytes(learner: Learner, shape: PackingShape, shards: int) -> int:
             params,
         )[1],
         params,
+        learner.base,
         reference,
         empty_streams(decisions, rows),
     )
-    return max(0, _bytes(residuals) - _bytes(params))
+    return max(0, _bytes(residuals) - _bytes(params) - _bytes(learner.base))
 
 
 def check_memory(trainer: Trainer, plan: MemoryPlan, available: int | None) -> None:
@@ -168,16 +177,29 @@ def check_memory(trainer: Trainer, plan: MemoryPlan, available: int | None) -> N
         if policy.chosen_remat != "full":
             way = f"keep less for the gradient (--remat=full), or {way}"
         raise ConfigError(f"{needed}; learning alone does not fit: {way}")
-    lanes, devices = trainer.config.lanes // 2, trainer.arenas[0].mesh.size
-    while lanes >= devices and not _lanes_fit(trainer, lanes // devices, room):
-        lanes //= 2
-    if lanes < devices:
+    lanes = most_lanes(trainer, plan, available)
+    if not lanes:
         raise ConfigError(f"{needed}; not even a lane a device fits: ask for shorter streams (--capacity) or a game "
                           "with fewer seats")  # fmt: skip
-    raise ConfigError(f"{needed}; --lanes={lanes // devices * devices} would fit")
+    raise ConfigError(f"{needed}; --lanes={lanes} would fit")
 
 
-def _lanes_fit(trainer: Trainer, lanes: int, room: int) -> bool:
+def most_lanes(trainer: Trainer, plan: MemoryPlan, available: int | None) -> int:
+    """The most lanes that fit, of those the trainer's arenas have, half as many, and so on; 0 if none do.
+
+    Args:
+      trainer: of the run.
+      plan: from `plan_memory`.
+      available: bytes of a device, None where nothing is known: then everything fits.
+    """
+    lanes, devices = trainer.arenas[0].sizes.lanes, trainer.arenas[0].mesh.size
+    room = math.inf if available is None else available - sum(plan.resident.values())
+    while lanes and not _lanes_fit(trainer, lanes, room):
+        lanes //= 2
+    return lanes * devices
+
+
+def _lanes_fit(trainer: Trainer, lanes: int, room: float) -> bool:
     """Whether every game fits with so many lanes on a device."""
     return all(
         sum(playing_bytes(arena, RolloutSizes.fit(arena.table, lanes, arena.sizes.capacity)).values()) <= room

@@ -8,20 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from games.core import GameError
 from games.registry import make
 from maro_jax.league.arena import Arena
 from maro_jax.league.pool import FREE
 from maro_jax.policy.config import ModelError
+from maro_jax.policy.decoder import Policy
+from maro_jax.policy.lora import Adapted, Lora
 from maro_jax.policy.models import load_policy
-from maro_jax.policy.sharding import make_mesh, parameter_shardings
+from maro_jax.policy.sharding import make_mesh, parameter_shardings, trained_shardings
 from maro_jax.run.checkpoint import read_newest
 from maro_jax.run.config import MEETING_PAST_SELVES
 from maro_jax.run.fields import ConfigError
 from maro_jax.run.inputs import GameParameters, parse_games, split_games
 from maro_jax.selfplay.table import Table
+
+ADAPTER = 1  # keeps the draw of an adapter apart from the model's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +34,18 @@ class Session:
 
     Attributes:
       arenas: play episodes, one a game.
-      params: the model's parameters: loaded, or drawn from the seed.
+      params: what training changes: the model's parameters, loaded or drawn from the seed; with LoRA a new adapter.
+      base: with LoRA, the frozen model's parameters as it computes with them, split over the mesh.
     """
 
     arenas: tuple[Arena, ...]
     params: Any
+    base: Any = None
+
+    def whole(self, trained: Any) -> Any:
+        """Parameters of a plain model: with LoRA, an adapter merged into its base, else as they are."""
+        policy = self.arena.table.policy
+        return trained if policy.lora is None else jax.jit(policy.merged)(Adapted(self.base, trained))
 
     @property
     def arena(self) -> Arena:
@@ -60,6 +71,7 @@ def open_session(
     mesh_shape: tuple[int, int, int],
     precision: str,
     remat: str = "auto",
+    lora: Lora | None = None,
 ) -> Session:
     """Loads the model, lays out the games and prepares an arena for each.
 
@@ -74,6 +86,7 @@ def open_session(
       mesh_shape: sizes of the mesh axes data, fsdp and tensor.
       precision: of matrix products.
       remat: what a gradient computes again instead of keeping it, see `Policy`.
+      lora: of an adapter to train instead of the model.
 
     Raises:
       ConfigError: one sentence on what cannot be used.
@@ -87,21 +100,40 @@ def open_session(
     try:
         mesh: Mesh = make_mesh(*mesh_shape)
         policy, params, tokenizer = load_policy(model, dtype=dtype, precision=precision, mesh=mesh)
-        policy = dataclasses.replace(policy, remat=remat)
+        policy = dataclasses.replace(policy, remat=remat, lora=lora)
+        params, base = _trained_and_base(policy, params, mesh, seed)
+        whole = None if base is None else jax.device_put(base, NamedSharding(mesh, PartitionSpec()))
         for (name, parameters), label in zip(chosen, labels, strict=True):
             table = Table.lay(make(name, **_as_text(parameters)), policy, tokenizer)
             room = table.stream_capacity(capacity, overflow)
-            arenas.append(Arena(table, mesh, lanes=lanes, episodes=episodes, capacity=room, seed=seed, name=label))
+            sizes = {"lanes": lanes, "episodes": episodes, "capacity": room}
+            arenas.append(Arena(table, mesh, **sizes, seed=seed, name=label, base=whole))
     except (GameError, ModelError) as error:
         raise ConfigError(str(error)) from None
-    if params is None:
-        params = policy.init(jax.random.key(seed))
-    return Session(tuple(arenas), params)
+    return Session(tuple(arenas), params, base)
+
+
+def _trained_and_base(policy: Policy, params: Any, mesh: Mesh, seed: int) -> tuple[Any, Any]:
+    """What training changes, and what it leaves frozen, from parameters that were loaded or (None) are to be drawn."""
+    key = jax.random.key(seed)
+    params = policy.init(key) if params is None else params
+    if policy.lora is None:
+        return params, None
+    split = jax.jit(policy.for_computing, out_shardings=parameter_shardings(policy, mesh))
+    adapter = jax.jit(policy.init_trained, out_shardings=trained_shardings(policy, mesh))
+    return adapter(jax.random.fold_in(key, ADAPTER)), split(params)
 
 
 def _as_text(parameters: GameParameters) -> dict[str, Any]:
     """Parameters as a game's constructor reads them from the command line."""
     return {key: str(value).lower() if isinstance(value, bool) else value for key, value in parameters.items()}
+
+
+def lora_of(settings: Mapping[str, Any]) -> Lora | None:
+    """LoRA as a run's settings have it; those of older runs know none."""
+    if not settings.get("lora_rank"):
+        return None
+    return Lora(settings["lora_rank"], settings["lora_alpha"], settings["lora_targets"])
 
 
 def stored_params(session: Session, run: str, which: str) -> tuple[Any, int]:
@@ -149,12 +181,12 @@ def stored_past_selves(session: Session, run: str, settings: Mapping[str, Any]) 
 
 
 def _wanted_params(session: Session) -> Any:
-    """Shapes and shardings of a policy's parameters."""
+    """Shapes and shardings of what training changes."""
     policy, mesh = session.arena.table.policy, session.arena.mesh
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        policy.abstract_params(),
-        parameter_shardings(policy, mesh),
+        policy.abstract_trained(),
+        trained_shardings(policy, mesh),
     )
 
 
@@ -176,4 +208,5 @@ def run_session(config: Any, **changes: Any) -> Session:
     values: Mapping[str, Any] = config if isinstance(config, Mapping) else dataclasses.asdict(config)
     settings = {name: values[name] for name in ("model", "games", "seed", "lanes", "episodes", "capacity", "overflow")}
     settings |= {"precision": values["matmul_precision"], "remat": values.get("remat", "auto")}
+    settings["lora"] = lora_of(values)
     return open_session(**(settings | changes))

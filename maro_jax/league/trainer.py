@@ -25,6 +25,7 @@ from maro_jax.learner.decisions import Decisions
 from maro_jax.learner.packing import Streams, pack, packing_shapes
 from maro_jax.learner.update import Learner, LearnerState
 from maro_jax.learner.value import Judged, ValueFunction, ValueStatistics
+from maro_jax.policy.lora import with_base
 from maro_jax.run.config import TrainConfig
 from maro_jax.selfplay.episodes import LEARNER, Episodes, RolloutPlan
 
@@ -43,7 +44,7 @@ ACCELERATOR_TOKENS = {"self-play": 8192, "warm start": 2048}
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """All that a run carries from one iteration to the next.
+    """All that a run carries from one iteration to the next; with LoRA all parameters are those of adapters.
 
     Attributes:
       learner: parameters, optimizer state and counters.
@@ -84,13 +85,15 @@ class Played:
 class Trainer:
     """Warm start by cloning, then self-play iterations."""
 
-    def __init__(self, arenas: Sequence[Arena], config: TrainConfig):
+    def __init__(self, arenas: Sequence[Arena], config: TrainConfig, base: Any = None):
         """Prepares both learners; nothing is compiled yet.
 
         Args:
           arenas: where to play, one a game, all on the same devices.
           config: a validated configuration.
+          base: with LoRA, the frozen model's parameters.
         """
+        self.base = base
         self.arenas, self.config, mesh = tuple(arenas), config, arenas[0].mesh
         self.decisions = Decisions.of([arena.table for arena in arenas])
         self.shards = shards = mesh.shape["data"] * mesh.shape["fsdp"]  # of a micro-batch's rows
@@ -104,7 +107,7 @@ class Trainer:
             schedule = optax.linear_schedule(rate, rate * final, max(1, steps))
             return Learner(
                 self.decisions, shapes, mesh, credit, schedule,
-                optimizer=config.optimizer, max_grad_norm=config.max_grad_norm, **weights,
+                optimizer=config.optimizer, max_grad_norm=config.max_grad_norm, base=base, **weights,
             )  # fmt: skip
 
         self.warm_iterations = config.warm_iterations
@@ -253,7 +256,8 @@ class Trainer:
         eligible, judged, values = (made.holder == LEARNER) & episodes.finished[:, None] & (made.seat >= 0), None, None
         if self.value:
             known = state.value if iteration else None
-            judged = self.value.judge(state.learner.params, known, game, episodes, outcome, eligible)
+            params = with_base(self.base, state.learner.params)
+            judged = self.value.judge(params, known, game, episodes, outcome, eligible)
             eligible, values = judged.judged, judged.values
         given, statistics = self._credit[game](
             state.statistics[game], seat=made.seat, role=made.role, phase=made.phase, eligible=eligible,
@@ -332,7 +336,7 @@ class Trainer:
 
     def _efficiency(self, played: list[Played], report: dict[str, float]) -> dict[str, float]:
         """How near an iteration of self-play came to what the machine could do; includes compiling, the first time."""
-        floor = sum(self.machine.seconds(needed_work(of.arena.table, self.config.lanes, of.episodes)) for of in played)
+        floor = sum(self.machine.seconds(needed_work(of.arena.table, of.arena.lanes, of.episodes)) for of in played)
         seconds = report["learner_seconds"]
         shares = {
             "rollout_of_floor": floor / report["rollout_seconds"],

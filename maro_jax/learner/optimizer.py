@@ -22,7 +22,7 @@ def adam(schedule: Callable[[jax.Array], jax.Array]) -> optax.GradientTransforma
 
 
 def muon(schedule: Callable[[jax.Array], jax.Array]) -> optax.GradientTransformation:
-    """Muon (Jordan et al. 2024) on the matrices of the layers, Adam on embedding, head, norms and biases.
+    """Muon (Jordan et al. 2024) on the matrices of the layers, Adam on embedding, head, norms, biases and adapters.
 
     Muon replaces a matrix's momentum U Σ Vᵀ by U Vᵀ, so that every direction moves alike: noise cannot pile up in a few
     of them. Steps are scaled to the size of Adam's, so that one learning rate serves matrices of every shape.
@@ -66,6 +66,7 @@ def _layer_matrices(params: Any) -> Any:
 
     def mark(path: tuple, leaf: jax.Array) -> contrib.MuonDimensionNumbers | None:
         in_layer = getattr(path[0], "key", None) == "layers"
-        return contrib.MuonDimensionNumbers() if in_layer and leaf.ndim == 2 else None
+        is_factor = path[-1].key in ("lora_a", "lora_b")  # it is their product that should move alike in all directions
+        return contrib.MuonDimensionNumbers() if in_layer and leaf.ndim == 2 and not is_factor else None
 
     return jax.tree_util.tree_map_with_path(mark, params)

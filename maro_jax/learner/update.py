@@ -16,7 +16,8 @@ from maro_jax.learner.decisions import Decisions
 from maro_jax.learner.loss import micro_batch_loss
 from maro_jax.learner.optimizer import make_optimizer
 from maro_jax.learner.packing import PackingShape, Streams
-from maro_jax.policy.sharding import parameter_shardings
+from maro_jax.policy.lora import with_base
+from maro_jax.policy.sharding import trained_shardings
 
 BATCH_AXES = ("data", "fsdp")
 
@@ -27,7 +28,7 @@ class LearnerState:
     """What the optimizer changes.
 
     Attributes:
-      params: the policy's parameters.
+      params: the policy's parameters, or with LoRA those of the adapter alone.
       opt_state: the optimizer's state.
       step: int32[], optimizer steps taken or skipped.
       bad_steps: int32[], steps skipped in a row because something was not finite.
@@ -58,6 +59,7 @@ class Learner:
         entropy_weight: float,
         magnet_weight: float = 0.0,
         context_weight: float = 0.0,
+        base: Any = None,
     ):
         """Prepares the compiled functions; nothing is compiled before the first use.
 
@@ -72,6 +74,7 @@ class Learner:
           entropy_weight: weight of the entropy bonus.
           magnet_weight: weight of the KL to the magnet, which then takes the reference's place.
           context_weight: weight of language modelling beside the replies (for cloning).
+          base: with LoRA, the frozen model's parameters.
         """
         self.decisions, self.shapes, self.options = decisions, shapes, options
         self.schedule = schedule
@@ -80,7 +83,8 @@ class Learner:
         if magnet_weight and self.uses_kl:
             raise ValueError("a magnet takes the place of the reference that the exact KL of KTO is measured to")
         self.uses_reference = self.uses_kl or magnet_weight > 0
-        self.params_sharding = parameter_shardings(decisions.policy, mesh)
+        self.base = base
+        self.params_sharding = trained_shardings(decisions.policy, mesh)
         self.replicated = NamedSharding(mesh, PartitionSpec())
         self.batch_sharding = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
         self.entropy_weight, self.context_weight = entropy_weight, context_weight
@@ -142,7 +146,8 @@ class Learner:
         for streams in micro_batches:
             placed = jax.device_put(streams, self.batch_sharding)
             known = reference if self.uses_reference else None
-            grads, sums = self._accumulate(grads, sums, state.params, known, reference_point, scale, placed)
+            given = state.params, self.base, known, reference_point, scale, placed
+            grads, sums = self._accumulate(grads, sums, *given)
         return self._apply(state, grads, sums)
 
     def _zero_sums(self) -> dict[str, jax.Array]:
@@ -156,20 +161,31 @@ class Learner:
         }
 
     def _accumulate_fn(
-        self, grads: Any, sums: Any, params: Any, reference: Any, point: jax.Array, scale: jax.Array, streams: Streams
+        self,
+        grads: Any,
+        sums: Any,
+        params: Any,
+        base: Any,
+        reference: Any,
+        point: jax.Array,
+        scale: jax.Array,
+        streams: Streams,
     ) -> tuple[Any, Any]:
-        (_, new_sums), new = jax.value_and_grad(micro_batch_loss, has_aux=True)(
-            params,
-            self.decisions,
-            self.options,
-            reference,
-            point,
-            self.entropy_weight,
-            self.magnet_weight,
-            self.context_weight,
-            scale,
-            streams,
-        )
+        def loss(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+            return micro_batch_loss(
+                with_base(base, params),
+                self.decisions,
+                self.options,
+                None if reference is None else with_base(base, reference),
+                point,
+                self.entropy_weight,
+                self.magnet_weight,
+                self.context_weight,
+                scale,
+                streams,
+            )
+
+        (_, new_sums), new = jax.value_and_grad(loss, has_aux=True)(params)
         # Under Auto axes gradients would lose the fsdp axis of their parameters.
         new = jax.lax.with_sharding_constraint(new, self.params_sharding)
         return jax.tree.map(jnp.add, grads, new), jax.tree.map(jnp.add, sums, new_sums)

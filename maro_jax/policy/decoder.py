@@ -18,8 +18,8 @@ from flax import nnx
 
 from maro_jax.policy.attention import Attention
 from maro_jax.policy.config import DecoderConfig, ModelError
+from maro_jax.policy.lora import Adapted, Lora, Params, abstract_adapter, join, merged, new_adapter
 
-Params = dict[str, Any]
 AttentionT = TypeVar("AttentionT", bound=Attention)
 
 DTYPES = ("float32", "bfloat16")
@@ -39,7 +39,7 @@ _EMBEDDING_SCALE = 0.05
 
 
 class Linear(nnx.Module):
-    """`x @ kernel + bias`, with `kernel [in, out]` so that it is one plain matrix product."""
+    """`x @ kernel + bias`, with `kernel [in, out]` one plain matrix product; and LoRA's factors beside it."""
 
     def __init__(
         self,
@@ -48,16 +48,23 @@ class Linear(nnx.Module):
         *,
         use_bias: bool = False,
         scale: float = 1.0,
+        rank: int = 0,
         rngs: nnx.Rngs,
     ):
-        """Draws the kernel from a normal with standard deviation `scale / sqrt(in)`; bias zero."""
+        """Draws the kernel from a normal with standard deviation `scale / sqrt(in)`; bias and factors zero."""
         normal = jax.random.normal(rngs.params(), (in_features, out_features))
         self.kernel = nnx.Param(normal * (scale / math.sqrt(in_features)))
         self.bias = nnx.Param(jnp.zeros(out_features)) if use_bias else None
+        self.lora_a = nnx.Param(jnp.zeros((in_features, rank))) if rank else None
+        self.lora_b = nnx.Param(jnp.zeros((rank, out_features))) if rank else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps `[..., in]` to `[..., out]` in the type of `x`."""
+        """Maps `[n, in]` to `[n, out]` in the type of `x`; the n tokens are split evenly over rows of adapters."""
         y = x @ self.kernel[...].astype(x.dtype)
+        if self.lora_a is not None and self.lora_b is not None:
+            a, b = self.lora_a[...].astype(x.dtype), self.lora_b[...].astype(x.dtype)
+            rows = x if a.ndim == 2 else x.reshape(len(a), -1, x.shape[-1])
+            y = y + ((rows @ a) @ b).reshape(y.shape)
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
 
@@ -79,26 +86,30 @@ class RMSNorm(nnx.Module):
 class Block(nnx.Module):
     """One layer: attention and a gated feed-forward, each on the normed residual stream."""
 
-    def __init__(self, config: DecoderConfig, layer: int, rngs: nnx.Rngs):
+    def __init__(self, config: DecoderConfig, layer: int, rngs: nnx.Rngs, lora: Lora | None = None):
         """Scales what is added to the stream by 1/sqrt(2·layers), so that depth keeps its size."""
         size, width = config.hidden_size, config.intermediate_size
         query_size = config.num_heads * config.head_dim
         kv_size = config.num_kv_heads * config.head_dim
         into_stream = (2 * config.num_layers) ** -0.5
-        biased = functools.partial(Linear, use_bias=config.qkv_bias, rngs=rngs)
+        ranks = dict.fromkeys(lora.matrices, lora.rank) if lora else {}
+
+        def linear(name: str, *sizes: int, **settings: Any) -> Linear:
+            return Linear(*sizes, rank=ranks.get(name, 0), rngs=rngs, **settings)
+
         self.layer = layer
         self.head_dim = config.head_dim
         self.attention_norm = RMSNorm(size, config.rms_norm_eps)
-        self.query = biased(size, query_size)
-        self.key = biased(size, kv_size)
-        self.value = biased(size, kv_size)
+        self.query = linear("query", size, query_size, use_bias=config.qkv_bias)
+        self.key = linear("key", size, kv_size, use_bias=config.qkv_bias)
+        self.value = linear("value", size, kv_size, use_bias=config.qkv_bias)
         self.query_norm = RMSNorm(config.head_dim, config.rms_norm_eps) if config.qk_norm else None
         self.key_norm = RMSNorm(config.head_dim, config.rms_norm_eps) if config.qk_norm else None
-        self.output = Linear(query_size, size, use_bias=config.output_bias, scale=into_stream, rngs=rngs)
+        self.output = linear("output", query_size, size, use_bias=config.output_bias, scale=into_stream)
         self.mlp_norm = RMSNorm(size, config.rms_norm_eps)
-        self.gate = Linear(size, width, rngs=rngs)
-        self.up = Linear(size, width, rngs=rngs)
-        self.down = Linear(width, size, scale=into_stream, rngs=rngs)
+        self.gate = linear("gate", size, width)
+        self.up = linear("up", size, width)
+        self.down = linear("down", width, size, scale=into_stream)
 
     def __call__(
         self,
@@ -138,15 +149,15 @@ def _take_tokens(x: jax.Array, places: jax.Array) -> jax.Array:
 class Decoder(nnx.Module):
     """The whole model; `head` exists only where it is not the embedding."""
 
-    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
-        """Draws new parameters."""
+    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs, lora: Lora | None = None):
+        """Draws new parameters; with `lora` there is room for an adapter."""
         shape = (config.vocab_size, config.hidden_size)
 
         def rows() -> nnx.Param:
             return nnx.Param(jax.random.normal(rngs.params(), shape) * _EMBEDDING_SCALE)
 
         self.embedding = rows()
-        self.layers = nnx.List([Block(config, layer, rngs) for layer in range(config.num_layers)])
+        self.layers = nnx.List([Block(config, layer, rngs, lora) for layer in range(config.num_layers)])
         self.final_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.head = None if config.tie_embeddings else rows()
 
@@ -213,17 +224,17 @@ def rotate(x: jax.Array, rotation: tuple[jax.Array, jax.Array]) -> jax.Array:
 
 
 @functools.cache
-def _graph(config: DecoderConfig) -> tuple[Any, Params]:
+def _graph(config: DecoderConfig, lora: Lora | None = None) -> tuple[Any, Params]:
     """Returns the decoder's structure and the shapes of its parameters, without arrays."""
-    module = nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0)))
+    module = nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0), lora))
     graph, state = nnx.split(module)
     return graph, _plain(state)
 
 
 @functools.cache
-def _block_graph(config: DecoderConfig) -> Any:
+def _block_graph(config: DecoderConfig, lora: Lora | None) -> Any:
     """Returns the structure of one layer; it is the same for all."""
-    return nnx.split(nnx.eval_shape(lambda: Block(config, 0, nnx.Rngs(0))))[0]
+    return nnx.split(nnx.eval_shape(lambda: Block(config, 0, nnx.Rngs(0), lora)))[0]
 
 
 def _plain(state: Any) -> Params:
@@ -253,12 +264,14 @@ class Policy:
             set), `high`, `highest`.
         remat: what `encode` computes again for its gradient instead of keeping it: `none`, all but matrix products
             (`dots`), whole layers (`full`), or `auto`: `full` from `SCANNED_LAYERS` layers on, else `none`.
+        lora: of adapters; then `params` may also be an `Adapted` in every method.
     """
 
     config: DecoderConfig
     dtype: str = "float32"
     precision: str = "default"
     remat: str = "auto"
+    lora: Lora | None = None
 
     def __post_init__(self) -> None:
         """Raises `ModelError` for an unknown dtype, precision or remat."""
@@ -282,17 +295,33 @@ class Policy:
         """Returns the parameters' shapes and types as `jax.ShapeDtypeStruct`s."""
         return jax.tree.map(lambda leaf: leaf, _graph(self.config)[1])
 
+    def init_trained(self, key: jax.Array) -> Params:
+        """Returns what training begins with and changes: new parameters, or with LoRA a new adapter."""
+        return new_adapter(self.lora, self.abstract_params(), key) if self.lora else self.init(key)
+
+    def abstract_trained(self) -> Params:
+        """Returns shapes and types of what training changes: the parameters, or with LoRA an adapter."""
+        return abstract_adapter(self.lora, self.abstract_params()) if self.lora else self.abstract_params()
+
+    def merged(self, params: Params | Adapted) -> Params:
+        """Returns parameters of a plain model that computes the same, its changed matrices float32."""
+        return merged(self._lora, params) if isinstance(params, Adapted) else params
+
     def num_params(self) -> int:
-        """Returns how many numbers the parameters hold."""
+        """Returns how many numbers the parameters hold, adapters apart."""
         return self.config.num_params
 
-    def for_computing(self, params: Params) -> Params:
+    def num_trained(self) -> int:
+        """Returns how many numbers training changes."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self.abstract_trained()))
+
+    def for_computing(self, params: Any) -> Any:
         """Returns parameters that compute the same in less memory: matrices in `dtype`, norms and biases as before."""
         return jax.tree.map(lambda leaf: leaf.astype(self.dtype) if leaf.ndim > 1 else leaf, params)
 
     def forward(
         self,
-        params: Params,
+        params: Params | Adapted,
         tokens: jax.Array,
         positions: jax.Array,
         attention: AttentionT,
@@ -311,16 +340,17 @@ class Policy:
             The stream after the final norm, `[B, Q, d]` in `dtype`, and the attention threaded
             through the layers.
         """
+        params, lora = self._joined(params)
         # NNX matches by sorted keys, and as text "10" would come before "2".
         layers = {int(layer): block for layer, block in params["layers"].items()}
-        decoder = nnx.merge(_graph(self.config)[0], params | {"layers": layers})
+        decoder = nnx.merge(_graph(self.config, lora)[0], params | {"layers": layers})
         with self._matmul_precision():
             rotation = rotation_at(self.config, positions)
             return decoder(tokens, rotation, attention, jnp.dtype(self.dtype), places)
 
     def encode(
         self,
-        params: Params,
+        params: Params | Adapted,
         tokens: jax.Array,
         positions: jax.Array,
         attention: Attention,
@@ -345,22 +375,24 @@ class Policy:
         keep = REMAT[self.chosen_remat]
         if self.config.num_layers < 2 or (self.config.num_layers < SCANNED_LAYERS and keep is None):
             return self.forward(params, tokens, positions, attention, places)[0]
+        params, lora = self._joined(params)
         *lower, last = (params["layers"][str(layer)] for layer in range(self.config.num_layers))
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(self.for_computing, lower))
-        graph = _block_graph(self.config)
+        graph = _block_graph(self.config, lora)
         rotation = rotation_at(self.config, positions)
 
         def block(x: jax.Array, layer: Params) -> tuple[jax.Array, None]:
             return nnx.merge(graph, layer)(x, rotation, attention)[0], None
 
         body = block if keep is None else jax.checkpoint(block, policy=keep, prevent_cse=False)
-        top = nnx.merge(_graph(dataclasses.replace(self.config, num_layers=1))[0], params | {"layers": {0: last}})
+        one = dataclasses.replace(self.config, num_layers=1)
+        top = nnx.merge(_graph(one, lora)[0], params | {"layers": {0: last}})
         with self._matmul_precision():
             return top(
                 tokens, rotation, attention, jnp.dtype(self.dtype), places, lambda x: jax.lax.scan(body, x, stacked)[0]
             )[0]
 
-    def logits(self, params: Params, hidden: jax.Array, tokens: jax.Array | None = None) -> jax.Array:
+    def logits(self, params: Params | Adapted, hidden: jax.Array, tokens: jax.Array | None = None) -> jax.Array:
         """Returns float32 `[..., V]`, the scores of all tokens after `hidden [..., d]`; or `[..., K]`, those of some.
 
         Args:
@@ -375,7 +407,7 @@ class Policy:
             scores = jnp.einsum("nd,vd->nv", flat, head, preferred_element_type=jnp.float32)
         return scores.reshape(*hidden.shape[:-1], -1)
 
-    def token_logits(self, params: Params, hidden: jax.Array, ids: jax.Array) -> jax.Array:
+    def token_logits(self, params: Params | Adapted, hidden: jax.Array, ids: jax.Array) -> jax.Array:
         """Returns float32 `[..., C]`, the scores of a few tokens only.
 
         Args:
@@ -390,9 +422,22 @@ class Policy:
         with self._matmul_precision():
             return jnp.einsum("...d,...cd->...c", hidden, rows, preferred_element_type=jnp.float32)
 
-    def _head(self, params: Params) -> jax.Array:
+    def _joined(self, params: Params | Adapted) -> tuple[Params, Lora | None]:
+        """Returns the modules' parameters, and LoRA's settings if there are factors among them."""
+        if isinstance(params, Adapted):
+            return join(self._lora, params), self._lora
+        return params, None
+
+    @property
+    def _lora(self) -> Lora:
+        if self.lora is None:
+            raise ValueError("parameters with an adapter need a policy with LoRA")
+        return self.lora
+
+    def _head(self, params: Params | Adapted) -> jax.Array:
         """Returns `[V, d]`, a row for each token, so that single rows are cheap to gather."""
-        return params["embedding" if self.config.tie_embeddings else "head"]
+        plain = params.base if isinstance(params, Adapted) else params
+        return plain["embedding" if self.config.tie_embeddings else "head"]
 
     def _matmul_precision(self) -> contextlib.AbstractContextManager:
         """Sets the precision of all products traced inside, of the attention's too."""

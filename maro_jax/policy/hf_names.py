@@ -45,6 +45,18 @@ def tensor_name(path: Keys) -> tuple[str, bool]:
     raise AssertionError(f"no Hugging Face name for the parameter {path}")
 
 
+def module_name(module: str) -> str:
+    """Returns Hugging Face's name of a layer's module."""
+    return _BLOCK_NAMES[module]
+
+
+def adapter_name(path: Keys) -> str:
+    """Returns PEFT's name of a factor of an adapter, which it keeps transposed."""
+    _, layer, module, factor = path
+    kind = {"lora_a": "lora_A", "lora_b": "lora_B"}[factor]
+    return f"base_model.model.model.layers.{layer}.{_BLOCK_NAMES[module]}.{kind}.weight"
+
+
 def leaves(params: Params) -> Iterator[tuple[Keys, Any]]:
     """Yields each parameter with its path."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):

@@ -1,5 +1,6 @@
 """Models written as Hugging Face folders, which transformers reads, and `hf_folder` again."""
 
+import contextlib
 import json
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ from safetensors.numpy import save_file
 from maro_jax.policy.config import ModelError
 from maro_jax.policy.decoder import Params, Policy
 from maro_jax.policy.hf_folder import check_vocabulary, read_config
-from maro_jax.policy.hf_names import INDEX, WEIGHTS, leaves, tensor_name
+from maro_jax.policy.hf_names import INDEX, WEIGHTS, adapter_name, leaves, module_name, tensor_name
 from maro_jax.policy.tokenizer import TextTokenizer
 
 GIB = 2**30
@@ -54,15 +55,10 @@ def save_model(
     Raises:
         ModelError: there is something in the folder's place, or the tokenizer has more tokens than the model.
     """
-    folder = Path(folder)
     check_vocabulary(policy, tokenizer)
-    if folder.exists() or folder.is_symlink():
-        raise ModelError(f"{folder} exists already and is not overwritten; name a new folder to save the model in.")
     dtype = dtype or str(jax.tree.leaves(params)[0].dtype)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        ends = {"eos_token_id": tokenizer.end_id, "pad_token_id": tokenizer.pad_id}
+    ends = {"eos_token_id": tokenizer.end_id, "pad_token_id": tokenizer.pad_id}
+    with _appearing(Path(folder)) as part:
         if began_as is None:
             _write_json(part / "config.json", policy.config.to_hf() | ends | {"dtype": dtype})
             tokenizer.save(part)
@@ -71,6 +67,51 @@ def save_model(
         if not (part / "generation_config.json").exists():
             _write_json(part / "generation_config.json", ends)
         _write_weights(part, params, dtype, max_shard_bytes)
+
+
+def save_adapter(folder: str | Path, policy: Policy, adapter: Params, began_as: str | Path, *, dtype: str) -> None:
+    """Writes an adapter as a folder that PEFT reads, and programs that take PEFT's; it appears whole or not at all.
+
+    Args:
+        folder: where nothing is yet.
+        policy: the model, with LoRA.
+        adapter: what was trained.
+        began_as: the folder of the model under it, named in the adapter's config.
+        dtype: of the weights in the file.
+
+    Raises:
+        ModelError: there is something in the folder's place.
+    """
+    assert policy.lora is not None
+    contents = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": str(began_as),
+        "r": policy.lora.rank,
+        "lora_alpha": policy.lora.alpha,
+        "lora_dropout": 0.0,
+        "target_modules": [module_name(name).rpartition(".")[2] for name in policy.lora.matrices],
+        "bias": "none",
+        "inference_mode": True,
+    }
+    tensors = {}
+    for path, leaf in leaves(adapter):
+        tensor = np.asarray(jax.device_get(leaf)).T  # torch keeps its linear maps as [out, in]
+        tensors[adapter_name(path)] = np.ascontiguousarray(tensor, jnp.dtype(dtype))
+    with _appearing(Path(folder)) as part:
+        _write_json(part / "adapter_config.json", contents)
+        save_file(tensors, part / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+@contextlib.contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    """A folder to write in that takes its name and place once it is complete; refuses a place that is taken."""
+    if folder.exists() or folder.is_symlink():
+        raise ModelError(f"{folder} exists already and is not overwritten; name a new folder to save the model in.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield part
         part.chmod(0o755)
         part.rename(folder)
     except BaseException:

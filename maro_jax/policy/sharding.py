@@ -20,6 +20,7 @@ RULES: dict[str, str | None] = {
     "kv_heads": "tensor",
     "mlp": "tensor",
     "norm": None,
+    "rank": None,
 }
 
 # Logical axes of each parameter, by the end of its path.
@@ -65,13 +66,19 @@ def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
     return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
 
 
-def partition_specs(policy: Policy) -> Any:
-    """Returns a `PartitionSpec` for each parameter, as a tree like the parameters."""
+def partition_specs(shapes: Any) -> Any:
+    """Returns a `PartitionSpec` for each parameter, of a model or an adapter, as a tree like `shapes`."""
 
     def spec(path: tuple[jax.tree_util.DictKey, ...], _: Any) -> PartitionSpec:
         return PartitionSpec(*(RULES[axis] for axis in _logical_axes(path)))
 
-    return jax.tree_util.tree_map_with_path(spec, policy.abstract_params())
+    return jax.tree_util.tree_map_with_path(spec, shapes)
+
+
+def trained_shardings(policy: Policy, mesh: Mesh) -> Any:
+    """Returns a `NamedSharding` for each array that training changes; else as `parameter_shardings`."""
+    parameter_shardings(policy, mesh)  # refuses what it cannot split
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), partition_specs(policy.abstract_trained()))
 
 
 def parameter_shardings(policy: Policy, mesh: Mesh) -> Any:
@@ -101,10 +108,13 @@ def parameter_shardings(policy: Policy, mesh: Mesh) -> Any:
                 f"the mesh axis {axis!r} has {mesh.shape[axis]} devices, which does not divide "
                 f"{name} {size}; possible here: {', '.join(divisors)}."
             )
-    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), partition_specs(policy))
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), partition_specs(policy.abstract_params()))
 
 
 def _logical_axes(path: tuple[jax.tree_util.DictKey, ...]) -> tuple[str, ...]:
     """Returns the logical axes of the parameter at `path`."""
     keys = [str(entry.key) for entry in path]
+    if keys[-1] in ("lora_a", "lora_b"):  # an adapter's factors are split as the kernel they change
+        outer, inner = LOGICAL_AXES[f"{keys[-2]}/kernel"]
+        return (outer, "rank") if keys[-1] == "lora_a" else ("rank", inner)
     return LOGICAL_AXES["/".join(keys[-2:])] if len(keys) > 1 else LOGICAL_AXES[keys[0]]

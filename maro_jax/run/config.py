@@ -17,6 +17,7 @@ from maro_jax.run.fields import ConfigError, check, check_choice, nearest, setti
 from maro_jax.run.inputs import (
     EXAMPLE_GAME,
     check_model,
+    check_targets,
     parse_games,
 )
 
@@ -45,7 +46,10 @@ class TrainConfig:
 
     iterations: int = setting(20, "rounds of playing, then learning", group="self-play", low=0)
     episodes: int = setting(512, "episodes an iteration, of each game", group="self-play", low=1)
-    lanes: int = setting(128, "episodes played side by side; at most --episodes", group="self-play", low=1)
+    lanes: int = setting(
+        128, "episodes played side by side, at most --episodes; 0: a quarter of them, or as many as a device holds",
+        group="self-play", low=0,
+    )  # fmt: skip
     capacity: int = setting(
         0, "tokens a seat can see and say after its role prefix; 0: the game's worst case",
         group="self-play", low=0, example="512",
@@ -145,6 +149,17 @@ class TrainConfig:
         0.05, "part of the way that the magnet follows in an iteration; 0: it stays the warm start",
         group="learning", low=0, high=1,
     )  # fmt: skip
+    lora_rank: int = setting(
+        0, "train a LoRA adapter of this rank (8, for example) and leave the model's own weights frozen; 0: train them",
+        group="learning", low=0,
+    )  # fmt: skip
+    lora_alpha: float = setting(
+        32.0, "the adapter's product is multiplied by this over its rank", group="learning", positive=True
+    )
+    lora_targets: str = setting(
+        ".*", "regular expression for the matrices it changes: query, key, value, output, gate, up, down",
+        group="learning", example="'query|value'",
+    )  # fmt: skip
     max_bad_steps: int = setting(
         8, "stop (exit code 3) after so many steps in a row that are not finite",
         group="learning", low=1,
@@ -211,6 +226,7 @@ class TrainConfig:
         check_model(self.model)
         self._check_credit()
         self._check_unused()
+        self._check_adapter()
         if self.warm_start_from:
             self._check_source()
         if not self.iterations and not self.warm_iterations:
@@ -286,6 +302,7 @@ class TrainConfig:
         """Settings that mean nothing beside the others."""
         no_pool = "" if self.meets_past_selves else f"with --opponents={self.opponents}, which meets no past self"
         no_magnet = "" if self.magnet else "without a magnet"
+        no_adapter = "" if self.lora_rank else "without an adapter"
         no_value = "" if self.decompose == "value" else f"with --decompose={self.decompose}"
         for name, reason, remedy in (
             ("pool_size", no_pool, "--opponents=league"),
@@ -293,10 +310,22 @@ class TrainConfig:
             ("matchmaking", no_pool, "--opponents=league"),
             ("magnet_rate", no_magnet, "--magnet=0.1"),
             ("value_decay", no_value, "--decompose=value"),
+            ("lora_alpha", no_adapter, "--lora_rank=8"),
+            ("lora_targets", no_adapter, "--lora_rank=8"),
         ):
             value = getattr(self, name)
             if reason and value != getattr(type(self), name):
                 raise ConfigError(f"--{name}={value} means nothing {reason}; leave it out, or set {remedy}")
+
+    def _check_adapter(self) -> None:
+        """An adapter needs a trained model under it."""
+        check_targets("--lora_targets", self.lora_targets)
+        if self.lora_rank and (self.model == "tiny" or self.warm_start_from):
+            began = f"--warm_start_from={self.warm_start_from}" if self.warm_start_from else "--model=tiny"
+            raise ConfigError(
+                f"--lora_rank={self.lora_rank} adapts the frozen weights of a --model folder, and {began} is none; a "
+                "run becomes one by python -m maro_jax.export RUN --out=DIR"
+            )
 
     def _check_credit(self) -> None:
         """Switches of credit that make no sense together."""

@@ -86,6 +86,11 @@ class EvaluateConfig:
         return tuple(name.strip() for name in self.opponent.split(","))
 
     @property
+    def strangers(self) -> tuple[str, ...]:
+        """Opponents that are runs or models of their own."""
+        return tuple(name for name in self.opponents if name not in (*OF_RUN, *SCRIPTED))
+
+    @property
     def plays_everybody(self) -> bool:
         """Whether there are more than two players (how many past selves a run has is not known here)."""
         return len(self.opponents) > 1 or "past" in self.opponents

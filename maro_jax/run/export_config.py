@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from maro_jax.run.directory import recorded_config
 from maro_jax.run.fields import ConfigError, check, setting
@@ -29,6 +30,10 @@ class ExportConfig:
         "float32", "of the weights: float32, exactly as trained, or bfloat16, rounded, half as large",
         group="export", choices=("float32", "bfloat16"),
     )  # fmt: skip
+    adapter: bool = setting(
+        False, "of a run with --lora_rank, write the adapter alone, as PEFT reads it, not the model it was merged into",
+        group="export",
+    )  # fmt: skip
     max_shard_gib: float = setting(
         5.0, "weights beyond so many GiB are split over several files", group="export", positive=True
     )
@@ -53,10 +58,17 @@ class ExportConfig:
                 f"{self.run} is a run without a checkpoint so far; train on with the command that began it, for "
                 f"example python -m maro_jax.train --run_dir={self.run}"
             )
+        if self.adapter and not self.settings.get("lora_rank"):
+            raise ConfigError(f"{self.run} was trained without --lora_rank and has no adapter; leave --adapter out")
         check_new_folder("out", self.out)
         check_model(self.began_as)
 
     @property
     def began_as(self) -> str:
         """The model that the run began with: `tiny` or a folder."""
-        return self.model or (recorded_config(Path(self.run).expanduser()) or {}).get("model", "tiny")
+        return self.model or self.settings.get("model", "tiny")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the run was trained with."""
+        return recorded_config(Path(self.run).expanduser()) or {}

@@ -12,6 +12,7 @@ from maro_jax.run.fields import ConfigError, nearest
 GameParameters = dict[str, bool | int | float | str]
 
 EXAMPLE_GAME = "werewolf-v0:num_seats=6,max_days=5"
+LAYER_MATRICES = ("query", "key", "value", "output", "gate", "up", "down")  # of a model, which an adapter may change
 
 
 def parse_games(text: str) -> list[tuple[str, GameParameters]]:
@@ -84,6 +85,21 @@ def check_model(model: str, flag: str = "--model") -> None:
         raise ConfigError(f"{flag}={model} {why}, {example}")
     if not (path / "config.json").is_file():
         raise ConfigError(f"{flag}={model} has no config.json, {example}")
+
+
+def check_targets(flag: str, targets: str) -> None:
+    """Checks a regular expression that says which matrices of a layer an adapter changes.
+
+    Raises:
+      ConfigError: it is none, or matches the whole name of no matrix.
+    """
+    example = f"for example {flag}='query|value'"
+    try:
+        found = any(re.fullmatch(targets, name) for name in LAYER_MATRICES)
+    except re.error as error:
+        raise ConfigError(f"{flag}={targets} is no regular expression ({error}), {example}") from None
+    if not found:
+        raise ConfigError(f"{flag}={targets} matches none of {', '.join(LAYER_MATRICES)}, {example}")
 
 
 def check_player(name: str, value: str, words: tuple[str, ...]) -> None:

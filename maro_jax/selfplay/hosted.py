@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from maro_jax.policy.lora import stack
 from maro_jax.selfplay.episodes import LEARNER, PERSON, Episodes, RolloutPlan
 from maro_jax.selfplay.lanes import IDLE, REPLIED, WAITING, LaneState, advance, write_reply
 from maro_jax.selfplay.rollout import Usage, prefilled_cache, take_step
@@ -84,7 +85,7 @@ class HostedGame:
         self.lanes = dataclasses.replace(lanes, holder=jnp.asarray([holders], jnp.int8))
         self.records = records
         if params is not None:
-            self._params = jax.tree.map(lambda leaf: leaf[None], params), jnp.full((1,), temperature, jnp.float32)
+            self._params = stack([params]), jnp.full((1,), temperature, jnp.float32)
             self._cache, self._usage = self._programs.prefill(self._params[0]), Usage.zero()
 
     def run(self) -> int | None:

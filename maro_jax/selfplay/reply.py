@@ -42,9 +42,9 @@ def model_step(
       table: the game laid out for the policy.
       plan: the episodes being played.
       root: key of the rollout.
-      params: the parameter set that the chosen lanes' seats are held by.
-      temperature: float32[], of sampling.
-      parameter_set: int32[], number of that set: selects the role prefixes.
+      params: the parameter set that the chosen lanes' seats are held by; or a base with an adapter for each row.
+      temperature: float32[R], of sampling.
+      parameter_set: int32[R], number of each row's set: selects the role prefixes.
       block: own positions that attention reads at a time.
       chunk: C, tokens of each row (static).
       chosen: lane int32[R] and whether the entry is used bool[R].
@@ -106,12 +106,12 @@ def _sample(
     children = jnp.asarray(table.grammar.child_tokens)[rows.node]
     live = live_children(table.grammar, rows.node, rows.legal)
     if table.spec.thought_tokens + table.spec.speech_tokens == 0:
-        logits = table.policy.token_logits(params, hidden, children) / temperature
+        logits = table.policy.token_logits(params, hidden, children) / temperature[:, None]
         child, log_prob = inverse_cdf(logits, live, uniform)
         token = jnp.take_along_axis(children, child[:, None], axis=1)[:, 0]
         in_action = jnp.ones_like(sampling)
     else:
-        logits = table.policy.logits(params, hidden) / temperature
+        logits = table.policy.logits(params, hidden) / temperature[:, None]
         child, label_log_prob = inverse_cdf(jnp.take_along_axis(logits, children, axis=1), live, uniform)
         in_action = rows.section == ACTION
         free, free_log_prob = inverse_cdf(logits, text_mask(table, rows.section), uniform)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from maro_jax.policy.attention import KVCache, init_cache, prefill_prefix
+from maro_jax.policy.lora import Adapted, select
 from maro_jax.selfplay.episodes import LEARNER, OPPONENT, Episodes, RolloutPlan
 from maro_jax.selfplay.lanes import IDLE, WAITING, LaneState, advance
 from maro_jax.selfplay.reply import model_step, pending
@@ -68,7 +69,8 @@ def build_rollout(table: Table, sizes: RolloutSizes, mesh: Mesh, *, models: int,
 
     Returns:
       `rollout(params, temperature, key, plan) -> (episodes, usage)`: `params` has a leading axis over the parameter
-      sets, `temperature` is float32[models], the plan's episodes divide by the number of devices.
+      sets (an `Adapted` over its adapters), `temperature` is float32[models], the plan's episodes divide by the number
+      of devices.
     """
 
     def local(params: Any, temperature: jax.Array, key: jax.Array, plan: RolloutPlan) -> tuple[Episodes, Usage]:
@@ -144,8 +146,7 @@ def prefilled_cache(table: Table, sizes: RolloutSizes, models: int, params: Any)
     )
     tokens, lengths = jnp.asarray(lexicon.prefix_tokens), jnp.asarray(lexicon.prefix_lengths)
     parts = [
-        prefill_prefix(policy, jax.tree.map(lambda leaf, index=index: leaf[index], params), tokens, lengths)
-        for index in range(models)
+        prefill_prefix(policy, select(params, index), tokens, lengths) for index in range(models)
     ]
     keys, values = (
         tuple(jnp.concatenate(layer) for layer in zip(*(part[which] for part in parts), strict=True))
@@ -169,30 +170,36 @@ def take_step(
 ) -> tuple[LaneState, Episodes, KVCache, Usage]:
     """Takes the model step that is fullest: ingest or decode, for the learner or for the opponent; none if none is due.
 
-    Arguments as those of `play`, and what it carries from step to step.
+    Adapters over one base take their steps together, each row with its own. Arguments as those of `play`, and what it
+    carries from step to step.
     """
     tokens = pending(lanes)
     holder = lanes.of_actor(lanes.holder)
     waiting = (lanes.mode == WAITING) & (tokens > 0)
     kinds = jnp.stack([tokens > sizes.decode_tokens, tokens <= sizes.decode_tokens])
     sets = jnp.stack([holder == LEARNER, holder == OPPONENT])[:models]
+    together = isinstance(params, Adapted)
+    if together:
+        sets = jnp.any(sets, axis=0, keepdims=True)
     wanted = waiting & kinds[:, None] & sets  # [kind, set, lane]
     rows = jnp.array([[sizes.ingest_rows], [sizes.decode_rows]])
     fullness = jnp.minimum(jnp.sum(wanted, axis=-1) / rows, 1.0)
     best = jnp.argmax(fullness)
-    kind, parameter_set = best // models, best % models
-    want = wanted[kind, parameter_set]
+    kind, chosen_set = best // len(sets), best % len(sets)
+    want = wanted[kind, chosen_set]
     is_ingest, is_decode = (jnp.any(want) & (kind == number) for number in range(2))
-    current = jax.tree.map(lambda leaf: leaf[parameter_set], params)
+    current = None if together else select(params, chosen_set)
 
     def step(width: int, chunk: int) -> Callable[[jax.Array, tuple], tuple]:
         def run(_: jax.Array, carry: tuple) -> tuple:
             lanes, records, cache, _ = carry
             _, lane = jax.lax.top_k(jnp.where(want, tokens, -1), width)
             chosen = (lane.astype(jnp.int32), want[lane])
+            # Lanes that are not wanted may be anybody's: their rows lead nowhere.
+            of_row = jnp.clip(holder[lane], 0, models - 1) if together else jnp.broadcast_to(chosen_set, (width,))
             return model_step(
-                table, plan, key, current, temperature[parameter_set], parameter_set, sizes.block, chunk,
-                chosen, lanes, records, cache,
+                table, plan, key, select(params, of_row) if together else current, temperature[of_row], of_row,
+                sizes.block, chunk, chosen, lanes, records, cache,
             )  # fmt: skip
 
         return run

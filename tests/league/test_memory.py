@@ -9,7 +9,15 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from maro_jax.league.memory import MemoryPlan, check_memory, device_memory, gradient_bytes, plan_memory, playing_bytes
+from maro_jax.league import memory
+from maro_jax.league.memory import (
+    MemoryPlan,
+    check_memory,
+    device_memory,
+    gradient_bytes,
+    plan_memory,
+    playing_bytes,
+)
 from maro_jax.league.session import run_session
 from maro_jax.league.trainer import Trainer
 from maro_jax.learner.decisions import Decisions
@@ -19,6 +27,7 @@ from maro_jax.policy.config import TINY
 from maro_jax.run.config import make_config
 from maro_jax.run.fields import ConfigError
 from maro_jax.selfplay.table import RolloutSizes
+from maro_jax.train import _fitting
 
 MEBIBYTE = 2**20
 DEEP = dataclasses.replace(TINY, num_layers=6)
@@ -60,6 +69,24 @@ def test_lanes_that_fit_are_proposed():
     assert proposed % arena.mesh.size == 0 and trainer().config.lanes // 4 <= proposed < trainer().config.lanes
     sizes = RolloutSizes.fit(arena.table, proposed // arena.mesh.size, arena.sizes.capacity)
     assert sum(plan().resident.values()) + sum(playing_bytes(arena, sizes).values()) <= room
+
+
+def test_lanes_that_are_ours_to_choose_are_as_many_as_fit(monkeypatch):
+    monkeypatch.setattr(memory, "gradient_bytes", lambda *_: 0)  # so that playing takes more than learning
+    config, arena = dataclasses.replace(trainer().config, lanes=0), trainer().arenas[0]
+    monkeypatch.setattr(memory, "device_memory", lambda: None)
+    assert _fitting(trainer(), config)[0] is trainer() and arena.lanes == 512
+    whole, half = (
+        sum(playing_bytes(arena, RolloutSizes.fit(arena.table, lanes, arena.sizes.capacity)).values())
+        for lanes in (arena.sizes.lanes, arena.sizes.lanes // 2)
+    )
+    room = sum(plan().resident.values()) + (whole + half) // 2
+    monkeypatch.setattr(memory, "device_memory", lambda: room)
+    fewer, _ = _fitting(trainer(), config)
+    assert fewer.arenas[0].lanes == 256 and fewer.arenas[0].table is arena.table and arena.lanes == 512
+    assert plan_memory(fewer).peak <= room < plan_memory(trainer()).peak
+    with pytest.raises(ConfigError, match="--lanes=256 would fit"):
+        _fitting(trainer(), trainer().config)
 
 
 def test_what_no_number_of_lanes_helps_is_refused():
@@ -120,6 +147,6 @@ def test_a_gradient_takes_about_the_memory_that_was_planned(remat: str):
     rows = jax.device_put(empty_streams(learner.decisions, shape), learner.batch_sharding)
     point = jnp.zeros((learner.decisions.num_phases,))
     sums = jax.tree.map(jnp.zeros_like, learner._zero_sums())
-    lowered = learner._accumulate.lower(place, sums, place, place, point, jnp.float32(1), rows)
+    lowered = learner._accumulate.lower(place, sums, place, None, place, point, jnp.float32(1), rows)
     used = lowered.compile().memory_analysis().temp_size_in_bytes
     assert 0.7 < used / gradient_bytes(learner, shape, shards) < 1.25

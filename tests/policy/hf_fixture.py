@@ -196,7 +196,6 @@ def make_model_folder(
     config = made.config_class(
         vocab_size=len(tokenizer) + vocab_padding,
         hidden_size=hidden_size,
-        intermediate_size=2 * hidden_size,
         num_hidden_layers=num_layers,
         num_attention_heads=num_heads,
         num_key_value_heads=num_kv_heads,
@@ -207,7 +206,7 @@ def make_model_folder(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        **{"max_position_embeddings": 8192} | made.sizes | settings,
+        **{"max_position_embeddings": 8192, "intermediate_size": 2 * hidden_size} | made.sizes | settings,
     )
     model = made.model_class(config).eval().to(dtype)
     with torch.no_grad():

@@ -18,7 +18,7 @@ POLICY = Policy(CONFIG, precision="highest")
 
 
 def test_every_parameter_has_a_spec_of_its_rank():
-    specs = partition_specs(POLICY)
+    specs = partition_specs(POLICY.abstract_params())
     params = POLICY.abstract_params()
     assert jax.tree.structure(specs) == jax.tree.structure(params)
     assert all(jax.tree.leaves(jax.tree.map(lambda spec, leaf: len(spec) == leaf.ndim, specs, params)))
