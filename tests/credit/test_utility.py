@@ -82,6 +82,51 @@ def test_kto_and_ppo_equal_reinforce_at_the_reference():
         np.testing.assert_allclose(jax.grad(ppo)(logits, clip), want, rtol=1e-5, atol=1e-6)
 
 
+def test_good_against_bad_only_shifts_a_baseline_on_policy():
+    """Wins weighed λ_D, losses λ_U: the expected gradient is REINFORCE's times (λ_D (1 − b) + λ_U (1 + b)) / 2."""
+    policy, wins = np.array([0.2, 0.5, 0.3]), np.array([0.9, 0.4, 0.1])  # P(R = 1 | a)
+    logits, actions = jnp.log(jnp.asarray(policy, jnp.float32)), jnp.tile(jnp.arange(3), 2)
+    result = np.repeat([1.0, -1.0], 3)
+    chance = np.tile(policy, 2) * np.concatenate([wins, 1 - wins])
+    right = np.array([sum(p * r * ((a == j) - policy[j]) for p, r, a in zip(chance, result, actions, strict=True))
+                      for j in range(3)])  # fmt: skip
+    for desirable, undesirable, baseline in ((1.0, 1.0, 0.3), (4 / 3, 1.0, 0.0), (0.5, 2.0, -0.4)):
+        advantage = result - baseline
+        weight = np.where(result > 0, desirable, undesirable) * np.abs(advantage) * chance
+        slope = jax.grad(lambda x, a=advantage, w=weight: jnp.sum(
+            utility.reinforce(softmax_policy(jnp.tile(x, (6, 1)), actions), jnp.sign(a), jnp.asarray(w, jnp.float32))
+        ))(logits)  # fmt: skip
+        factor = (desirable * (1 - baseline) + undesirable * (1 + baseline)) / 2
+        np.testing.assert_allclose(slope, -factor * right, atol=1e-6)
+
+
+def test_away_from_the_reference_kto_prefers_one_of_two_equally_good_actions():
+    """In a state luckier than its role's mean REINFORCE stays in expectation, KTO does at the reference alone."""
+    wins, actions, good = 0.8, jnp.asarray([0, 1, 0, 1]), jnp.asarray([1.0, 1.0, -1.0, -1.0])
+    advantage = np.where(good > 0, 1.0, -1.0) - 0.1  # where 2 · wins - 1 is 0.6
+
+    def slopes(logits, beta):
+        policy = np.asarray(jax.nn.softmax(logits))
+        chance = policy[actions] * np.where(good > 0, wins, 1 - wins)
+        weight, start = jnp.asarray(np.abs(advantage) * chance, jnp.float32), jnp.full((4,), jnp.log(0.5))
+
+        def loss(x, kto):
+            log_prob = softmax_policy(jnp.tile(x, (4, 1)), actions)
+            if kto:
+                return jnp.sum(utility.kto(log_prob - start, good, weight, beta, jnp.zeros(())))
+            return jnp.sum(utility.reinforce(log_prob, good, weight))
+
+        return [float(jax.grad(loss)(logits, kto)[0]) for kto in (True, False)]
+
+    np.testing.assert_allclose(slopes(jnp.zeros(2), 0.5), 0.0, atol=1e-6)
+    kto, reinforce = slopes(jnp.log(jnp.asarray([0.8, 0.2])), 2.0)
+    assert reinforce == pytest.approx(0, abs=1e-6)
+    s = [naive.sigmoid(2.0 * np.log(p / 0.5)) for p in (0.8, 0.2)]
+    damped = [4 * each * (1 - each) for each in s]
+    assert kto == pytest.approx(-0.5 * 0.8 * 0.2 * (damped[0] - damped[1]), rel=1e-4)
+    assert abs(kto) > 0.01
+
+
 def test_clone_learns_from_good_behaviours_only():
     log_prob = jnp.asarray([-1.0, -2.0, -3.0, -jnp.inf])
     sign, weight = jnp.asarray([1.0, -1.0, 0.0, 1.0]), jnp.asarray([0.5, 2.0, 1.0, 0.0])
