@@ -152,9 +152,15 @@ def _warm_start(session: Session, config: TrainConfig) -> Any:
 
 
 def _trainer(session: Session, config: TrainConfig) -> Trainer:
+    from games.credit_rules import OF_GAME
     from maro_jax.league.trainer import Trainer
     from maro_jax.policy.config import ModelError
 
+    for name in (arena.table.spec.name for arena in session.arenas):
+        if config.decompose == "rules" and name not in OF_GAME:
+            raise ConfigError(
+                f"--decompose=rules has no rules for {name}, only for {', '.join(OF_GAME)}; set --decompose=outcome"
+            )
     if config.meets_past_selves and all(len(arena.table.spec.sides) == 1 for arena in session.arenas):
         raise ConfigError(
             f"--opponents={config.opponents} keeps past selves to meet, but --games={config.games} is played alone; "

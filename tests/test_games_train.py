@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 from jax import monitoring
 
+from games.credit_rules import OF_GAME
 from games.registry import GAMES
 from maro_jax.evaluate import evaluate
 from maro_jax.league.session import run_session
@@ -15,6 +17,7 @@ from maro_jax.league.trainer import Trainer
 from maro_jax.run.directory import read_games
 from maro_jax.run.evaluate_config import EvaluateConfig
 from maro_jax.run.fields import ConfigError
+from maro_jax.selfplay.episodes import LEARNER
 from tests.entry_points import metrics, small_config, train_quietly
 from tests.games.test_testing import SMALL
 
@@ -43,6 +46,38 @@ def test_every_game_trains(name: str, tmp_path: Path):
     assert last["learnt_behaviours"] > 0 and last["grad_norm"] > 0 and last["skipped"] == 0
     assert last["overflowed"] == 0
     assert lines[-1] == str((tmp_path / "run").resolve())
+
+
+@pytest.mark.parametrize(
+    "name", ["kuhn-v0", *(pytest.param(name, marks=pytest.mark.slow) for name in GAMES if name != "kuhn-v0")]
+)
+def test_every_game_trains_with_its_rules(name: str, tmp_path: Path):
+    """What is reported is what the rules say of the games that the run has recorded."""
+    config = small_config(tmp_path, games=text_of(name), decompose="rules", warm_start_games=16, iterations=1)
+    session = run_session(config, mesh_shape=config.mesh_shape(jax.device_count()))
+    trainer = Trainer(session.arenas, config)
+    state, _, _ = trainer.iterate(trainer.start(session.params), 0)
+    _, report, (of,) = trainer.iterate(state, 1)
+    made, (scores, judged) = of.episodes.behaviours, map(np.asarray, of.rules)
+    learnt = (made.holder == LEARNER) & of.episodes.finished[:, None] & (made.seat >= 0)
+    spoken_of = learnt & judged
+    assert report["rules_share"] == pytest.approx(spoken_of.sum() / learnt.sum()) and spoken_of.any()
+    assert report["rules_score"] == pytest.approx(scores[spoken_of].mean(), abs=1e-6)
+    np.testing.assert_array_equal(np.asarray(of.credit.eligible), learnt)
+    outcome = np.take_along_axis(of.episodes.outcome, np.maximum(made.seat, 0).astype(int), axis=1)
+    for role, phase in {*zip(made.role[spoken_of].tolist(), made.phase[spoken_of].tolist(), strict=True)}:
+        cell = spoken_of & (made.role == role) & (made.phase == phase)
+        want = outcome[cell] + 0.5 * (scores[cell] - scores[cell].mean())
+        np.testing.assert_allclose(np.asarray(of.credit.returns)[cell], want, atol=1e-5)
+    rest = learnt & ~judged
+    np.testing.assert_array_equal(np.asarray(of.credit.returns)[rest], outcome[rest])
+    assert np.isfinite(report["loss"]) and report["skipped"] == 0
+
+
+def test_a_game_without_rules_is_refused_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delitem(OF_GAME, "kuhn-v0")
+    with pytest.raises(ConfigError, match="--decompose=rules has no rules for kuhn-v0, only for werewolf-v0, "):
+        train_quietly(small_config(tmp_path / "run", games="kuhn-v0", decompose="rules"))
 
 
 @pytest.fixture(scope="module")

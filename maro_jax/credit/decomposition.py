@@ -10,6 +10,7 @@ name          G_k                                 carried by
 `outcome`     R                                   every behaviour
 `discounted`  discount^(n − k) · R                every behaviour
 `value`       Σ_{l ≥ k} λ^(l − k) δ_l             every behaviour that is judged
+`rules`       R + μ (s_k − s̄_c)                   every behaviour; R where no rule speaks
 ============  ==================================  =======================================
 
 `value` is told by Φ(x_k), an estimate of R from what the seat knew before its behaviour k, how
@@ -17,6 +18,12 @@ the prospects moved: δ_k = Φ(x_{k+1}) − Φ(x_k), and δ_n = R − Φ(x_n). A
 R − Φ(x_1). λ = 1 gives R − Φ(x_k), unbiased whatever Φ is; λ = 0 the change over the one
 behaviour, unbiased only if Φ is the policy's value (generalized advantage estimation,
 arXiv:1506.02438, with behaviours as steps and no discount).
+
+`rules` adds what the game's rules of thumb say of a behaviour in hindsight, its score s_k
+(`games.credit_rules`), less s̄_c, the batch's mean score of the behaviours that the rules speak of
+in the same cell c of role and phase. So scores have mean 0 in each cell, and move neither a
+baseline nor the return of any other behaviour. What is climbed is E[R] + μ E[Σ s], each score by
+its own behaviour alone: another optimum, where rules and outcome disagree.
 
 That a behaviour carries nothing is told by a mask and never by a return of 0: a return of 0
 is a draw, which a baseline may turn into a good or a bad result.
@@ -33,6 +40,8 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+
+from maro_jax.credit.grouping import safe_ratio, sum_by_group
 
 
 def remaining_behaviours(seat: jax.Array) -> jax.Array:
@@ -108,6 +117,38 @@ def by_value(seat: jax.Array, outcome: jax.Array, values: jax.Array, judged: jax
     slots = (seat.T, values.T, judged.T)
     _, credited = jax.lax.scan(one_earlier, (outcome, jnp.zeros_like(outcome)), slots, reverse=True)
     return credited.T
+
+
+def by_rules(
+    seat: jax.Array,
+    outcome: jax.Array,
+    scores: jax.Array,
+    judged: jax.Array,
+    cell: jax.Array,
+    num_cells: int,
+    weight: float,
+) -> jax.Array:
+    """The outcome and what rules say beside it, R + μ (s_k − s̄_c).
+
+    s̄_c is of the batch itself: n behaviours of a cell lose 1/n of what their scores say, and nothing else.
+
+    Args:
+      seat: `int[E, B]`, -1 for an empty slot.
+      outcome: `float32[E, N]`, one for each seat, in [-1, 1].
+      scores: `float32[E, B]`, s.
+      judged: `bool[E, B]`, behaviours learnt from that a rule speaks of.
+      cell: `int[E, B]` in [0, `num_cells`) where `judged` holds.
+      num_cells: static.
+      weight: μ.
+
+    Returns:
+      `float32[E, B]`; R where nothing is judged, 0 in empty slots.
+    """
+    group = jnp.where(judged, cell, -1)
+    count = sum_by_group(jnp.ones_like(scores), group, num_cells)
+    mean = safe_ratio(sum_by_group(scores, group, num_cells), count, 0.0)
+    said = jnp.where(judged, scores - mean[jnp.maximum(group, 0)], 0.0)
+    return outcome_of_behaviour(seat, outcome) + weight * said
 
 
 Decomposition = Callable[[jax.Array, jax.Array, float], tuple[jax.Array, jax.Array]]

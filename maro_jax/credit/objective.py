@@ -20,7 +20,7 @@ from maro_jax.credit import balance, deals, decomposition, utility
 from maro_jax.credit.grouping import safe_ratio, sum_by_group
 
 OPTIONS: dict[str, tuple[str, ...]] = {
-    "decompose": (*decomposition.DECOMPOSITIONS, "value"),
+    "decompose": (*decomposition.DECOMPOSITIONS, "value", "rules"),
     "baseline": (*balance.BASELINES, "deal"),
     "balance": tuple(balance.WEIGHTS),
     "utility": ("kto", "reinforce", "ppo", "clone"),
@@ -39,6 +39,7 @@ class CreditOptions:
       decompose: how the outcome becomes returns.
       discount: factor for each later behaviour of the seat, in (0, 1]; `discounted` only.
       value_decay: λ, what a change of the prospects counts one behaviour earlier, in [0, 1]; `value` only.
+      rules_weight: μ, how much a rule's score counts beside the outcome, above 0; `rules` only.
       baseline: what is subtracted from a return.
       balance: how an advantage becomes a weight.
       deal_group: g, episodes of a deal that follow each other in a batch, for `baseline='deal'`.
@@ -54,6 +55,7 @@ class CreditOptions:
     decompose: str = "outcome"
     discount: float = 0.9
     value_decay: float = 0.95
+    rules_weight: float = 0.5
     baseline: str = "role"
     balance: str = "role_label"
     deal_group: int = 1
@@ -74,6 +76,8 @@ class CreditOptions:
             raise ValueError(f"discount must lie in (0, 1], not {self.discount}; for example discount=0.9.")
         if not 0.0 <= self.value_decay <= 1.0:
             raise ValueError(f"value_decay must lie in [0, 1], not {self.value_decay}; for example value_decay=0.95.")
+        if not 0.0 < self.rules_weight < float("inf"):
+            raise ValueError(f"rules_weight must be above 0, not {self.rules_weight}; for example rules_weight=0.5.")
         if not 0.0 < self.beta < float("inf"):
             raise ValueError(f"beta must be above 0, not {self.beta}; for example beta=0.1.")
         if self.balance == "role_label" and self.baseline == "none":
@@ -91,7 +95,7 @@ class CreditOptions:
                 "baseline='deal' compares the episodes of a deal, so there must be at least 2:"
                 f" not deal_group={self.deal_group} but for example deal_group=8."
             )
-        if self.baseline == "deal" and self.decompose in ("discounted", "value"):
+        if self.baseline == "deal" and self.decompose not in ("none", "outcome"):
             raise ValueError(
                 "baseline='deal' is a mean of whole outcomes: it fits decompose='outcome' or 'none', not"
                 f" {self.decompose!r}."
@@ -122,6 +126,8 @@ def credit(
     outcome: jax.Array,
     side_of_role: Sequence[int],
     values: jax.Array | None = None,
+    scores: jax.Array | None = None,
+    judged: jax.Array | None = None,
     decay: float = balance.STATISTICS_DECAY,
 ) -> tuple[BehaviourCredit, balance.BalanceStatistics]:
     """Credits every behaviour of a batch of episodes.
@@ -139,6 +145,8 @@ def credit(
       outcome: `float32[E, N]`, of each seat, in [-1, 1].
       side_of_role: R side indices (static).
       values: `float32[E, B]`, the outcome expected before each behaviour; read by `decompose='value'` where `eligible`.
+      scores, judged: `float32[E, B]`, what rules say of each behaviour, and `bool[E, B]`, of which they say something;
+        read by `decompose='rules'` where `eligible`.
       decay: of the statistics, for one batch.
 
     Returns:
@@ -149,6 +157,14 @@ def credit(
         if values is None:
             raise ValueError("decompose='value' needs the outcome expected before each behaviour: pass values=...")
         returns = decomposition.by_value(seat, outcome, values, eligible, options.value_decay)
+        carried = eligible
+    elif options.decompose == "rules":
+        if scores is None or judged is None:
+            raise ValueError("decompose='rules' needs what the rules say: pass scores=... and judged=...")
+        num_roles, num_phases = statistics.count.shape
+        cell = role.astype(jnp.int32) * num_phases + phase
+        spoken_of = (judged & eligible, cell, num_roles * num_phases)
+        returns = decomposition.by_rules(seat, outcome, scores, *spoken_of, options.rules_weight)
         carried = eligible
     else:
         returns, carried = decomposition.decompose(options.decompose, seat, outcome, discount=options.discount)

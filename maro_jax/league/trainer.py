@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from games.credit_rules import judge
 from maro_jax.credit import balance
 from maro_jax.credit.objective import BehaviourCredit, CreditOptions, credit
 from maro_jax.credit.objective import metrics as credit_metrics
@@ -73,6 +74,7 @@ class Played:
       episodes: on the host.
       credit: what each behaviour was given; None in the warm start.
       judged: what was expected before each behaviour; None without a value function.
+      rules: what the game's rules say of each behaviour, and of which they say something; None if they are not asked.
     """
 
     arena: Arena
@@ -80,6 +82,7 @@ class Played:
     episodes: Episodes
     credit: BehaviourCredit | None
     judged: Judged | None = None
+    rules: tuple[jax.Array, jax.Array] | None = None
 
 
 class Trainer:
@@ -259,11 +262,13 @@ class Trainer:
             params = with_base(self.base, state.learner.params)
             judged = self.value.judge(params, known, game, episodes, outcome, eligible)
             eligible, values = judged.judged, judged.values
+        rules = _rules(arena, episodes) if config.decompose == "rules" else None
+        scores, spoken_of = rules or (None, None)
         given, statistics = self._credit[game](
             state.statistics[game], seat=made.seat, role=made.role, phase=made.phase, eligible=eligible,
-            outcome=outcome, values=values,
+            outcome=outcome, values=values, scores=scores, judged=spoken_of,
         )  # fmt: skip
-        return Played(arena, plan, episodes, given, judged), statistics
+        return Played(arena, plan, episodes, given, judged, rules), statistics
 
     def _learn(self, state: TrainState, played: list[Played], iteration: int) -> tuple[LearnerState, list[dict]]:
         """Some optimizer steps on the iteration's episodes; KTO's reference is the weights they begin with.
@@ -371,6 +376,7 @@ def credit_options(config: TrainConfig) -> CreditOptions:
         decompose=config.decompose,
         discount=config.discount,
         value_decay=config.value_decay,
+        rules_weight=config.rules_weight,
         baseline=config.baseline,
         balance=config.balance,
         deal_group=config.deal_group,
@@ -379,6 +385,14 @@ def credit_options(config: TrainConfig) -> CreditOptions:
         reference_point=config.reference_point,
         clip=config.clip,
     )
+
+
+def _rules(arena: Arena, episodes: Episodes) -> tuple[jax.Array, jax.Array]:
+    """What the game's rules say of each behaviour, float32[E, B], and of which they say something, bool[E, B]."""
+    made = episodes.behaviours
+    decisions = made.seat, made.phase, made.legal, made.action
+    log = episodes.event_rows, episodes.event_count, episodes.event_step
+    return judge(arena.table.spec, *decisions, episodes.roles, episodes.outcome, *log)
 
 
 def _outcomes(played: Played) -> dict[str, float]:
@@ -409,7 +423,12 @@ def _balance(played: Played) -> dict[str, float]:
     report = {
         f"{name}/{role.name}": float(value[index]) for name, value in values.items() for index, role in enumerate(roles)
     }
-    return report | ({"value_explained": played.judged.explained} if played.judged else {})
+    if played.judged:
+        report["value_explained"] = played.judged.explained
+    if played.rules:
+        score, spoken_of = (np.asarray(each)[np.asarray(played.credit.eligible)] for each in played.rules)
+        report |= {"rules_share": _mean(spoken_of), "rules_score": _mean(score[spoken_of])}
+    return report
 
 
 def _mean(values: np.ndarray) -> float:

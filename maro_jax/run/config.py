@@ -85,10 +85,10 @@ class TrainConfig:
 
     decompose: str = setting(
         "outcome",
-        "which behaviours the outcome is credited to: a seat's last (none), all alike (outcome), less the "
-        "earlier (discounted), or as the prospects moved (value)",
+        "credit of a behaviour: the outcome, to a seat's last only (none), to all (outcome), less the earlier "
+        "(discounted), as prospects moved (value), or beside rules",
         group="credit",
-        choices=("none", "outcome", "discounted", "value"),
+        choices=("none", "outcome", "discounted", "value", "rules"),
     )
     discount: float = setting(
         0.9, "factor a behaviour for --decompose=discounted", group="credit",
@@ -97,6 +97,10 @@ class TrainConfig:
     value_decay: float = setting(
         0.95, "lambda of --decompose=value: 1 is the outcome less what was expected, 0 the next change of that",
         group="credit", low=0, high=1,
+    )  # fmt: skip
+    rules_weight: float = setting(
+        0.5, "what the game's rules of thumb count beside the outcome, for --decompose=rules", group="credit",
+        positive=True,
     )  # fmt: skip
     baseline: str = setting(
         "role",
@@ -303,6 +307,7 @@ class TrainConfig:
         no_pool = "" if self.meets_past_selves else f"with --opponents={self.opponents}, which meets no past self"
         no_magnet = "" if self.magnet else "without a magnet"
         no_adapter = "" if self.lora_rank else "without an adapter"
+        no_rules = "" if self.decompose == "rules" else f"with --decompose={self.decompose}"
         no_value = "" if self.decompose == "value" else f"with --decompose={self.decompose}"
         for name, reason, remedy in (
             ("pool_size", no_pool, "--opponents=league"),
@@ -312,6 +317,7 @@ class TrainConfig:
             ("value_decay", no_value, "--decompose=value"),
             ("lora_alpha", no_adapter, "--lora_rank=8"),
             ("lora_targets", no_adapter, "--lora_rank=8"),
+            ("rules_weight", no_rules, "--decompose=rules"),
         ):
             value = getattr(self, name)
             if reason and value != getattr(type(self), name):
@@ -341,10 +347,15 @@ class TrainConfig:
                 f"--magnet={self.magnet} takes the second forward pass that --reference_point=token_kl measures its KL "
                 "with; set --reference_point=sampled_kl, which needs none"
             )
-        if self.baseline == "deal" and (self.deal_group < 2 or self.decompose in ("discounted", "value")):
+        if self.baseline == "deal" and (self.deal_group < 2 or self.decompose not in ("none", "outcome")):
             raise ConfigError(
                 "--baseline=deal holds whole outcomes of at least two episodes of a deal against each other, for "
                 "example --deal_group=8 --decompose=outcome"
+            )
+        if self.shuffle_outcomes and self.decompose == "rules":
+            raise ConfigError(
+                "--shuffle_outcomes is the control in which nothing may be learnt, but --decompose=rules tells good "
+                "from bad without outcomes; set --decompose=outcome"
             )
         if self.episodes % self.deal_group:
             raise ConfigError(

@@ -22,23 +22,21 @@ class Batch:
     eligible: np.ndarray
     outcome: np.ndarray
     values: np.ndarray
+    scores: np.ndarray
+    judged: np.ndarray
     num_roles: int
     num_phases: int
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        return {
-            name: getattr(self, name) for name in ("seat", "role", "phase", "eligible", "outcome")
-        }
+        return {name: getattr(self, name) for name in ("seat", "role", "phase", "eligible", "outcome")}
 
     def slots(self):
         """Every (episode, slot), empty ones included."""
         return np.ndindex(*self.seat.shape)
 
 
-def random_batch(
-    seed: int, shape: tuple[int, int, int], num_roles=3, num_phases=2, binary=False
-) -> Batch:
+def random_batch(seed: int, shape: tuple[int, int, int], num_roles=3, num_phases=2, binary=False) -> Batch:
     rng = np.random.default_rng(seed)
     episodes, slots, seats = shape
     length = rng.integers(0, slots + 1, size=episodes)
@@ -58,6 +56,8 @@ def random_batch(
         eligible,
         outcome.astype(np.float32),
         rng.uniform(-1, 1, seat.shape).astype(np.float32),
+        rng.choice([-1.0, -0.25, 0.0, 1.0], seat.shape).astype(np.float32),
+        rng.random(seat.shape) < 0.6,
         num_roles,
         num_phases,
     )
@@ -93,6 +93,19 @@ def by_value(batch: Batch, judged: np.ndarray, decay: float) -> np.ndarray:
         for later in range(len(mine)):
             credited[e, b] += decay**later * (prospects[later + 1] - prospects[later])
     return credited
+
+
+def by_rules(batch: Batch, weight: float) -> np.ndarray:
+    told = [place for place in batch.slots() if batch.judged[place] and batch.eligible[place]]
+    returns = np.zeros(batch.seat.shape)
+    for place in batch.slots():
+        if batch.eligible[place]:
+            returns[place] = batch.outcome[place[0], batch.seat[place]]
+    for place in told:
+        alike = [p for p in told if (batch.role[p], batch.phase[p]) == (batch.role[place], batch.phase[place])]
+        mean = sum(float(batch.scores[p]) for p in alike) / len(alike)
+        returns[place] += weight * (float(batch.scores[place]) - mean)
+    return returns
 
 
 class Statistics:
@@ -172,6 +185,8 @@ def credit(options, statistics: Statistics, batch: Batch, side_of_role, decay) -
     """Credits a batch and adds it to `statistics`, which the first batch reads itself."""
     if options.decompose == "value":
         returns, carried = by_value(batch, batch.eligible, options.value_decay), batch.eligible
+    elif options.decompose == "rules":
+        returns, carried = by_rules(batch, options.rules_weight), batch.eligible
     else:
         returns, carried = decompose(options.decompose, batch, options.discount)
     eligible = carried & batch.eligible

@@ -93,6 +93,45 @@ def test_identities_of_the_prospects(batch):
     np.testing.assert_allclose(credited(constant, 0.0), unmoved, atol=1e-6)  # only the end was news
 
 
+@RANDOM
+@given(BATCHES, st.sampled_from([0.25, 1.0]))
+def test_rules_beside_the_outcome_equal_loops(batch, weight):
+    cell, judged = batch.role.astype(int) * 2 + batch.phase, batch.judged & batch.eligible
+    got = decomposition.by_rules(batch.seat, batch.outcome, batch.scores, judged, cell, 6, weight)
+    want = naive.by_rules(batch, weight)
+    np.testing.assert_allclose(np.where(batch.eligible, got, 0), want, atol=1e-5)
+
+
+def test_prospects_leave_the_gradient_right_for_any_expectation_with_decay_1_and_for_the_true_one_without():
+    """A seat acts twice; every gradient is an exact sum over both actions and a coin of the environment's between."""
+    first, second = np.array([0.3, 0.7]), np.array([[0.6, 0.4], [0.2, 0.8]])  # π(a), π(b | coin)
+    heads = np.array([0.9, 0.25])  # P(coin = 0 | a)
+    results = np.random.default_rng(0).uniform(-1, 1, (2, 2, 2))  # R(a, coin, b)
+    paths = list(np.ndindex(2, 2, 2))
+    coin = np.array([heads[a] if c == 0 else 1 - heads[a] for a, c, _ in paths])
+    chance = np.array([first[a] * second[c, b] for a, c, b in paths]) * coin
+    outcome = np.array([[results[path]] for path in paths], np.float32)
+    whole = float(chance @ outcome[:, 0])
+    true = np.array([[second[c] @ results[a, c] for c in range(2)] for a in range(2)])
+
+    def gradient(before_first: float, before_second: np.ndarray, decay: float) -> np.ndarray:
+        """Of the logits of the first action and of the second one after each coin."""
+        values = np.array([[before_first, before_second[a, c]] for a, c, _ in paths], np.float32)
+        seat = np.zeros((8, 2), int)
+        credited = np.asarray(decomposition.by_value(seat, outcome, values, seat == 0, decay))
+        total = np.zeros(3)
+        for p, (one, other), (a, c, b) in zip(chance, credited, paths, strict=True):
+            total[0] += p * one * ((a == 0) - first[0])
+            total[1 + c] += p * other * ((b == 0) - second[c, 0])
+        return total
+
+    right, wrong = gradient(0.0, np.zeros((2, 2)), 1.0), np.array([[-0.8, 0.3], [0.9, 0.1]])
+    assert np.abs(right).min() > 1e-3
+    np.testing.assert_allclose(gradient(0.4, wrong, 1.0), right, atol=1e-6)
+    np.testing.assert_allclose(gradient(whole, true, 0.0), right, atol=1e-6)
+    assert np.abs(gradient(0.4, wrong, 0.0) - right).max() > 0.05
+
+
 def test_a_draw_is_carried():
     """A return of 0 and carrying nothing are two things."""
     returns, carried = decomposition.decompose("none", np.array([[0, 0]]), np.zeros((1, 1)))
@@ -124,4 +163,4 @@ def test_baseline_after_discounting_is_unbiased():
 
 def test_unknown_name_is_refused():
     with pytest.raises(ValueError, match="decompose must be one of none, outcome, discounted"):
-        decomposition.decompose("rules", np.zeros((1, 1), int), np.zeros((1, 1)))
+        decomposition.decompose("whole", np.zeros((1, 1), int), np.zeros((1, 1)))

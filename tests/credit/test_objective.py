@@ -32,17 +32,72 @@ def test_equals_loops_over_several_batches(options):
     for seed in range(3):
         batch = naive.random_batch(seed, naive.SHAPES[-1])
         got, statistics = credit(
-            options, statistics, **batch.arrays, side_of_role=SIDE_OF_ROLE, values=batch.values, decay=0.8
-        )
+            options, statistics, **batch.arrays, side_of_role=SIDE_OF_ROLE, values=batch.values,
+            scores=batch.scores, judged=batch.judged, decay=0.8,
+        )  # fmt: skip
         want = naive.credit(options, oracle, batch, SIDE_OF_ROLE, decay=0.8)
         np.testing.assert_array_equal(got.eligible, want.eligible)
         for name in ("returns", "advantages", "weights"):
-            np.testing.assert_allclose(
-                getattr(got, name), getattr(want, name), rtol=1e-4, atol=1e-5, err_msg=name
-            )
+            np.testing.assert_allclose(getattr(got, name), getattr(want, name), rtol=1e-4, atol=1e-5, err_msg=name)
         clear = np.abs(want.advantages) > 1e-4  # nearer 0 the sign is a matter of rounding
         np.testing.assert_array_equal(np.asarray(got.signs)[clear], np.sign(want.advantages)[clear])
         assert float(got.normaliser) == pytest.approx(want.normaliser, rel=1e-5)
+
+
+@pytest.mark.parametrize("baseline", ["none", "role", "cell"])
+def test_rules_touch_nothing_that_they_do_not_speak_of(baseline):
+    """Their mean is 0 in every cell, so that no baseline moves; only m, the common divisor of a role, may."""
+    statistics, after = {}, {}
+    for name in ("outcome", "rules"):
+        options = library.CreditOptions(decompose=name, baseline=baseline, balance="role")
+        statistics = balance.init(3, 2)
+        for seed in range(2):
+            batch = naive.random_batch(seed, naive.SHAPES[-1])
+            told = {"scores": batch.scores, "judged": batch.judged}
+            after[name, seed], statistics = credit(
+                options, statistics, **batch.arrays, side_of_role=SIDE_OF_ROLE, **told
+            )
+    for seed in range(2):
+        batch = naive.random_batch(seed, naive.SHAPES[-1])
+        spoken_of = batch.judged & batch.eligible
+        for leaf in ("returns", "advantages", "weights"):
+            one, other = (np.asarray(getattr(after[name, seed], leaf)) for name in ("outcome", "rules"))
+            np.testing.assert_allclose(one[~spoken_of], other[~spoken_of], atol=1e-5)
+            assert np.abs(one - other)[spoken_of].max() > 0.1
+        changed = np.asarray(after["rules", seed].returns) - np.asarray(after["outcome", seed].returns)
+        for role, phase in itertools.product(range(3), range(2)):
+            cell = batch.eligible & (batch.role == role) & (batch.phase == phase)
+            assert changed[cell].sum() == pytest.approx(0, abs=1e-5)
+
+
+def test_what_a_decomposition_needs_has_to_be_passed():
+    batch = naive.random_batch(0, naive.SHAPES[0])
+    for name, message in (("value", "pass values="), ("rules", "pass scores=")):
+        with pytest.raises(ValueError, match=message):
+            credit(library.CreditOptions(decompose=name), balance.init(3, 2), **batch.arrays, side_of_role=SIDE_OF_ROLE)
+
+
+def test_kto_at_the_reference_is_role_baselined_reinforce_divided_by_the_roles_scale():
+    """The gradient of a behaviour is ω A / m, A the outcome less the role's mean, m the role's mean |A|."""
+    batch = wins_and_losses(seed=4)
+    given, _ = credit(library.CreditOptions(), balance.init(3, 2), **batch.arrays, side_of_role=SIDE_OF_ROLE)
+    log_prob = jnp.asarray(np.random.default_rng(0).uniform(-3, 0, batch.seat.shape), jnp.float32)
+    slopes = {}
+    for utility, weights in (("kto", given.weights), ("reinforce", jnp.abs(given.advantages))):
+        options = library.CreditOptions(utility=utility, beta=0.7)
+        slopes[utility] = np.asarray(
+            jax.grad(lambda x, o=options, w=weights: jnp.sum(
+                objective.behaviour_loss(o, x, log_prob, jnp.zeros(()), given.signs, w)))(log_prob)
+        )  # fmt: skip
+    mine = np.asarray(given.eligible)
+    results = np.take_along_axis(batch.outcome, np.maximum(batch.seat, 0).astype(int), axis=1)
+    share = {role: (batch.role[mine] == role).mean() for role in range(3)}
+    for role, mass in ((0, 1 / 2), (1, 1 / 4), (2, 1 / 4)):
+        here = mine & (batch.role == role)
+        advantage = results[here] - results[here].mean()
+        np.testing.assert_allclose(slopes["reinforce"][here], -advantage, rtol=1e-4, atol=1e-5)
+        factor = mass / share[role] / np.abs(advantage).mean()
+        np.testing.assert_allclose(slopes["kto"][here], -factor * advantage, rtol=1e-4, atol=1e-5)
 
 
 def test_a_deal_is_judged_by_itself():
@@ -101,9 +156,7 @@ def test_masses_on_a_first_batch_of_wins_and_losses():
 
 def test_metrics_equal_loops():
     batch = naive.random_batch(3, naive.SHAPES[-1])
-    got, _ = credit(
-        library.CreditOptions(), balance.init(3, 2), **batch.arrays, side_of_role=SIDE_OF_ROLE
-    )
+    got, _ = credit(library.CreditOptions(), balance.init(3, 2), **batch.arrays, side_of_role=SIDE_OF_ROLE)
     shown = objective.metrics(got, jnp.asarray(batch.role), 3)
     for role in range(3):
         mine = [s for s in batch.slots() if batch.eligible[s] and batch.role[s] == role]
@@ -142,17 +195,13 @@ def test_a_batch_with_nothing_to_learn_from_gives_zero_and_teaches_nothing():
     batch = naive.random_batch(0, naive.SHAPES[-1])
     batch.eligible = np.zeros_like(batch.eligible)
     start = balance.init(3, 2)
-    got, statistics = credit(
-        library.CreditOptions(), start, **batch.arrays, side_of_role=SIDE_OF_ROLE
-    )
+    got, statistics = credit(library.CreditOptions(), start, **batch.arrays, side_of_role=SIDE_OF_ROLE)
     assert float(got.normaliser) == 1
     for leaf in (got.returns, got.advantages, got.signs, got.weights, got.eligible):
         assert not np.any(leaf)
     # The next batch still is a first batch.
     batch = naive.random_batch(1, naive.SHAPES[-1])
-    after, _ = credit(
-        library.CreditOptions(), statistics, **batch.arrays, side_of_role=SIDE_OF_ROLE
-    )
+    after, _ = credit(library.CreditOptions(), statistics, **batch.arrays, side_of_role=SIDE_OF_ROLE)
     fresh, _ = credit(library.CreditOptions(), start, **batch.arrays, side_of_role=SIDE_OF_ROLE)
     np.testing.assert_array_equal(after.weights, fresh.weights)
 
@@ -160,19 +209,13 @@ def test_a_batch_with_nothing_to_learn_from_gives_zero_and_teaches_nothing():
 def test_a_batch_cannot_move_its_own_baseline_or_divisor():
     """With statistics at hand, turning one outcome round changes that one advantage only."""
     batch = wins_and_losses(seed=1)
-    _, statistics = credit(
-        library.CreditOptions(), balance.init(3, 2), **batch.arrays, side_of_role=SIDE_OF_ROLE
-    )
-    plain, _ = credit(
-        library.CreditOptions(), statistics, **batch.arrays, side_of_role=SIDE_OF_ROLE
-    )
+    _, statistics = credit(library.CreditOptions(), balance.init(3, 2), **batch.arrays, side_of_role=SIDE_OF_ROLE)
+    plain, _ = credit(library.CreditOptions(), statistics, **batch.arrays, side_of_role=SIDE_OF_ROLE)
     # New arrays: a call still under way may read the old ones in place.
     first, second = (np.arange(batch.seat.shape[0])[:, None] == row for row in (0, 1))
     batch.outcome = np.where(first, -batch.outcome, batch.outcome)
     batch.eligible = np.where(second, False, batch.eligible)
-    turned, _ = credit(
-        library.CreditOptions(), statistics, **batch.arrays, side_of_role=SIDE_OF_ROLE
-    )
+    turned, _ = credit(library.CreditOptions(), statistics, **batch.arrays, side_of_role=SIDE_OF_ROLE)
     np.testing.assert_array_equal(plain.weights[2:], turned.weights[2:])
     assert np.any(np.asarray(plain.advantages[0]) != np.asarray(turned.advantages[0]))
     assert float(plain.normaliser) == float(turned.normaliser)
@@ -185,9 +228,7 @@ def test_same_on_one_and_on_eight_devices():
     split = NamedSharding(mesh, PartitionSpec("data"))
     batch = wins_and_losses(seed=2)
     options = library.CreditOptions(decompose="discounted", baseline="cell")
-    run = functools.partial(
-        jax.jit(_two_batches, static_argnames="options"), options, balance.init(3, 2)
-    )
+    run = functools.partial(jax.jit(_two_batches, static_argnames="options"), options, balance.init(3, 2))
     one = run({name: jax.device_put(x, devices[0]) for name, x in batch.arrays.items()})
     eight = run({name: jax.device_put(x, split) for name, x in batch.arrays.items()})
     assert len(eight[0].weights.sharding.device_set) == 8
@@ -230,13 +271,9 @@ def test_no_host_in_credit():
 def test_behaviour_loss_follows_the_option():
     log_prob, reference = jnp.asarray([-1.0, -2.0]), jnp.asarray([-1.5, -1.0])
     z0, sign, weight = jnp.asarray([0.1, 0.2]), jnp.asarray([1.0, -1.0]), jnp.asarray([0.5, 2.0])
-    got = objective.behaviour_loss(
-        library.CreditOptions(utility="reinforce"), log_prob, reference, z0, sign, weight
-    )
+    got = objective.behaviour_loss(library.CreditOptions(utility="reinforce"), log_prob, reference, z0, sign, weight)
     np.testing.assert_allclose(got, [0.5, -4.0])
-    got = objective.behaviour_loss(
-        library.CreditOptions(beta=0.5), log_prob, reference, z0, sign, weight
-    )
+    got = objective.behaviour_loss(library.CreditOptions(beta=0.5), log_prob, reference, z0, sign, weight)
     want = [
         8 * naive.published_kto(0.5, True, 0.5, 0.5, 0.1),
         8 * naive.published_kto(-1.0, False, 2.0, 0.5, 0.2),
@@ -246,25 +283,22 @@ def test_behaviour_loss_follows_the_option():
     np.testing.assert_allclose(objective.behaviour_loss(clone, log_prob, reference, z0, sign, weight), [0.5, 0.0])
     ppo = library.CreditOptions(utility="ppo", clip=0.3)
     want = [0.5 * naive.published_ppo(np.exp(0.5), 1, 0.3), 2.0 * naive.published_ppo(np.exp(-1.0), -1, 0.3)]
-    np.testing.assert_allclose(
-        objective.behaviour_loss(ppo, log_prob, reference, z0, sign, weight), want, rtol=1e-6
-    )
+    np.testing.assert_allclose(objective.behaviour_loss(ppo, log_prob, reference, z0, sign, weight), want, rtol=1e-6)
 
 
 @pytest.mark.parametrize("utility", ["kto", "ppo"])
 def test_the_reference_carries_no_gradient(utility):
     options = library.CreditOptions(utility=utility)
     one = jnp.ones(())
-    gradient = jax.grad(
-        lambda reference: objective.behaviour_loss(options, one, reference, one, one, one)
-    )(one)
+    gradient = jax.grad(lambda reference: objective.behaviour_loss(options, one, reference, one, one, one))(one)
     assert float(gradient) == 0
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"decompose": "rules"}, "decompose must be one of none, outcome, discounted"),
+        ({"decompose": "rule"}, "decompose must be one of none, outcome, discounted, value, rules"),
+        ({"rules_weight": 0.0}, "rules_weight must be above 0"),
         ({"baseline": "seat"}, "baseline must be one of none, role, cell"),
         ({"balance": "label"}, "balance must be one of none, role, role_label"),
         ({"utility": "dpo"}, "utility must be one of kto, reinforce, ppo, clone"),
@@ -272,6 +306,7 @@ def test_the_reference_carries_no_gradient(utility):
         ({"balance": "deal"}, "set baseline='deal' too"),
         ({"baseline": "deal"}, "at least 2"),
         ({"baseline": "deal", "deal_group": 2, "decompose": "discounted"}, "whole outcomes"),
+        ({"baseline": "deal", "deal_group": 2, "decompose": "rules"}, "whole outcomes"),
         ({"reference_point": "one"}, "reference_point must be one of token_kl, sampled_kl, zero"),
         ({"discount": 0.0}, r"discount must lie in \(0, 1\], not 0.0"),
         ({"discount": 1.1}, r"discount must lie in \(0, 1\], not 1.1"),
