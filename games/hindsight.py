@@ -88,7 +88,7 @@ class Hindsight:
     def tally(self, group: jax.Array) -> jax.Array:
         """int32[B, N]: how often each seat is picked in each decision's `group` bool[B, B]."""
         picked = self.action[:, None] == jnp.arange(len(self.roles))
-        # Exact in any precision: a seat is picked far less than 256 times.
+        # Exact in any matrix precision: factors are 0 and 1, and sums are kept in float32.
         return jnp.round(group.astype(jnp.float32) @ picked.astype(jnp.float32)).astype(jnp.int32)
 
     @property

@@ -176,9 +176,10 @@ def plain_loss(
         phase = int(given.episodes.behaviours.phase[episode, decision])
         sign, weight = float(given.sign[episode, decision]), float(given.weight[episode, decision])
         total = log_prob[mine].sum()
-        if options.utility == "reinforce":
-            loss += scale * -weight * sign * total
-            slope[mine] = scale * -weight * sign
+        if options.utility in ("reinforce", "clone"):
+            learnt = sign if options.utility == "reinforce" else max(sign, 0.0)
+            loss += scale * -weight * learnt * total
+            slope[mine] = scale * -weight * learnt
         elif options.utility == "ppo":
             ratio = np.exp(total - sum(tokens[row].recorded for row in mine))
             held = min(max(ratio, 1 - options.clip), 1 + options.clip)

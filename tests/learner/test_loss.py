@@ -21,6 +21,7 @@ REINFORCE = CreditOptions(utility="reinforce")
 SAMPLED = CreditOptions(utility="kto", reference_point="sampled_kl", beta=0.3)
 ZERO = CreditOptions(utility="kto", reference_point="zero", beta=0.3)
 PPO = CreditOptions(utility="ppo", clip=0.1)
+CLONE = CreditOptions(utility="clone")
 SCALE = 1 / 37.0
 
 
@@ -71,6 +72,7 @@ CASES = [
     ("text", REINFORCE, (0.05, 0.2)),
     ("acts", PPO, (0.0, 0.0)),
     ("acts", ZERO, (0.0, 0.3)),
+    ("acts", CLONE, (0.02, 0.0)),
 ]
 
 
