@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import sys
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maro_jax.run import exit_codes
-from maro_jax.run.config import TrainConfig, round_up
+from maro_jax.run.config import TrainConfig, round_up, warm_iterations_of
 from maro_jax.run.console import Console, table
 from maro_jax.run.devices import arrange_cpu_devices, check_cpu_devices, keep_freed_memory
 from maro_jax.run.directory import RunDirectory, recorded_config
@@ -139,9 +138,7 @@ def _warm_start(session: Session, config: TrainConfig) -> Any:
     """The finished warm start of another run."""
     from maro_jax.league.session import stored_params
 
-    settings = recorded_config(Path(config.warm_start_from).expanduser()) or {}
-    known = {field.name: settings[field.name] for field in dataclasses.fields(TrainConfig) if field.name in settings}
-    wanted = TrainConfig(**known).warm_iterations
+    wanted = warm_iterations_of(recorded_config(Path(config.warm_start_from).expanduser()) or {})
     params, step = stored_params(session, config.warm_start_from, "opponent")
     if step < wanted:
         raise ConfigError(
@@ -274,14 +271,12 @@ def _match_if_due(config: TrainConfig, trainer: Trainer, state: Any, done: int) 
 def _record_if_due(
     config: TrainConfig, directory: RunDirectory, trainer: Trainer, played: list[Played], done: int
 ) -> None:
-    """Keeps some games: of the first and last iteration of each part, and wherever a match is played."""
+    """Keeps some games of the iterations chosen for it."""
     import numpy as np
 
-    from maro_jax.league.record import game_records
+    from maro_jax.league.record import game_records, recorded_iterations
 
-    number = done - trainer.warm_iterations
-    marks = {1, trainer.warm_iterations, trainer.warm_iterations + 1, trainer.total_iterations}
-    if done not in marks and not (config.eval_every and number > 0 and number % config.eval_every == 0):
+    if done not in recorded_iterations(trainer.warm_iterations, trainer.total_iterations, config.eval_every):
         return
     indices = np.arange(min(-(-RECORDED_GAMES // len(played)), config.episodes))
     records = [
@@ -301,7 +296,8 @@ def _final_matches(
     leave_if_asked: Callable[[int], None],
 ) -> dict[str, Any]:
     """What the run is judged by; results are kept as they come, so that none is played twice."""
-    from maro_jax.league.final import FINAL_MATCHES, final_matches, match_games, summarise
+    from maro_jax.league.final import final_matches, match_games, summarise
+    from maro_jax.run.matches import FINAL_MATCHES
 
     games = {name: match_games(name, config.final_games) for name in FINAL_MATCHES}
     phase = console.phase("final matches", len(trainer.arenas) * sum(games.values()))

@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import json
 import math
-import re
 import signal
 import subprocess
 import sys
@@ -35,6 +34,7 @@ from tests.entry_points import (
     train_until,
 )
 from tests.policy.hf_fixture import make_model_folder
+from tests.run.replay_pages import assert_same, games_in
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
 
@@ -71,9 +71,7 @@ def test_a_run_leaves_its_summary_metrics_games_and_replay(finished_run):
     assert recorded["devices"]["count"] == 8 and recorded["devices"]["platform"] == "cpu"
     games = read_games(folder)
     assert {game["iteration"] for game in games} == {1, 2, 3, 4}
-    page = (folder / "replay.html").read_text()
-    embedded = json.loads(re.search(r"<script[^>]*application/json[^>]*>(.*?)</script>", page, re.DOTALL)[1])
-    assert embedded["games"] == games
+    assert_same(games_in(folder / "replay.html"), games)
 
     assert lines[-1] == str(folder.resolve())
     assert lines[-2] == f"replay: {folder / 'replay.html'}"

@@ -11,14 +11,8 @@ import numpy as np
 from maro_jax.league import match
 from maro_jax.league.arena import Arena
 from maro_jax.league.match import MatchResult
+from maro_jax.run.matches import FINAL_MATCHES
 
-FINAL_MATCHES = {  # title, who plays, against whom
-    "win_rate": ("trained against its warm start", "trained", "warm start"),
-    "win_rate_scripted_before": ("warm start against heuristic players", "warm start", "heuristic"),
-    "win_rate_scripted_after": ("trained against heuristic players", "trained", "heuristic"),
-    "win_rate_random_before": ("warm start against random players", "warm start", "random"),
-    "win_rate_random_after": ("trained against random players", "trained", "random"),
-}
 JUDGED_BY = "win_rate"
 # One purpose an opponent, so that the matches before and after training share deals and what scripted players draw.
 # Those of the matches between iterations lie below.

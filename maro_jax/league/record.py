@@ -6,11 +6,34 @@ from typing import Any
 
 import numpy as np
 
-from games.text.grammar import SPEECH_TOKEN, THOUGHT_TOKEN
+from games.text.grammar import SPEECH_TOKEN, THOUGHT_TOKEN, TRIE
 from games.text.transcript import event_text
 from maro_jax.credit.objective import BehaviourCredit
 from maro_jax.selfplay.episodes import HOLDERS, Episodes
 from maro_jax.selfplay.table import Table
+
+RECORDED_TIMES = 40  # most iterations of a run whose games are kept, however long it is
+
+
+def recorded_iterations(warm: int, total: int, match_every: int) -> list[int]:
+    """Which iterations leave games for people to read: ends of each part, and where matches are played, thinned evenly.
+
+    They follow from the plan of the run alone, so that a run that was interrupted keeps the same ones.
+
+    Args:
+      warm: iterations of cloning.
+      total: iterations, those of cloning with them.
+      match_every: iterations of self-play from one match to the next, 0 for none.
+
+    Returns:
+      Their numbers, beginning with 1, at most `RECORDED_TIMES` of them.
+    """
+    ends = {step for step in (1, warm, warm + 1, total) if 1 <= step <= total}
+    others = sorted(set(range(warm + match_every, total, match_every)) - ends) if match_every else []
+    room = RECORDED_TIMES - len(ends)
+    if len(others) > room:
+        others = [others[round(place * (len(others) - 1) / (room - 1))] for place in range(room)]
+    return sorted(ends | set(others))
 
 
 def game_records(
@@ -74,12 +97,14 @@ def _event(table: Table, episodes: Episodes, index: int, row: int, spoken: dict[
     spec = table.spec
     event, audience = episodes.event_rows[index, row], int(episodes.event_audience[index, row])
     seats = [seat for seat in range(spec.num_seats) if audience >> seat & 1]
-    public = len(seats) >= spec.num_seats - 1 and bool(seats)
+    actor = int(event[1])
+    public = {*seats, actor} >= set(range(spec.num_seats))  # whoever caused it knows of it
     return {
         "type": "event",
         "kind": spec.event_kinds[int(event[0])].name,
         "text": event_text(spec, event, spoken.get(int(event[3]), "")).strip(),
         "channel": "public" if public else "private",
+        "actor": actor if actor >= 0 else None,
         "audience": seats,
     }
 
@@ -90,6 +115,7 @@ def _behaviour(
     spec, made = table.spec, episodes.behaviours
     seat, start, end = (int(field[index, decision]) for field in (made.seat, made.start, made.end))
     tokens, node = episodes.tokens[index, seat, start:end], episodes.node[index, seat, start:end]
+    log_probs = episodes.log_probs[index, seat, start:end]
     close = int(table.lexicon.section_close)
 
     def text(kind: int) -> str:
@@ -105,7 +131,8 @@ def _behaviour(
         "speech": text(SPEECH_TOKEN),
         "action": spec.action_labels[int(made.action[index, decision])].strip(),
         "legal": [spec.action_labels[action].strip() for action in np.flatnonzero(made.legal[index, decision])],
-        "log_prob": float(episodes.log_probs[index, seat, start:end].sum()),
+        "log_prob": float(log_probs.sum()),
+        "action_log_prob": float(log_probs[node >= TRIE].sum()),
     }
     learnt = credit is not None and bool(credit.eligible[index, decision])
     for name, field in (("return", "returns"), ("advantage", "advantages"), ("weight", "weights"), ("sign", "signs")):

@@ -455,3 +455,9 @@ def available_cores() -> int:
 def round_up(value: int, unit: int) -> int:
     """The least multiple of `unit` that is not below `value`."""
     return -(-value // unit) * unit
+
+
+def warm_iterations_of(settings: Mapping[str, Any]) -> int:
+    """Iterations of cloning in a run, from its recorded configuration; what an older run does not know is default."""
+    names = [field.name for field in dataclasses.fields(TrainConfig)]
+    return TrainConfig(**{name: settings[name] for name in names if name in settings}).warm_iterations

@@ -117,7 +117,7 @@ class RunDirectory:
 
     def matches(self) -> dict[str, Any]:
         """Results of the final matches played so far."""
-        return _read_json(self.path / "matches.json") or {}
+        return read_matches(self.path)
 
     def write_matches(self, results: Mapping[str, Any]) -> None:
         """Replaces `matches`, so that a run stopped between two of them need not play them again."""
@@ -131,7 +131,9 @@ class RunDirectory:
         """Stores recorded games (the schema of `replay_html`) under `name`, replacing it."""
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name):
             raise ValueError(f"a name of recorded games holds letters, digits, _ and - only: {name!r}")
-        write_json(self.path / "games" / f"{name}.json", list(games))
+        lines = ",\n".join(json.dumps(_plain(game), allow_nan=False, separators=(",", ":")) for game in games)
+        (self.path / "games").mkdir(parents=True, exist_ok=True)
+        _replace(self.path / "games" / f"{name}.json", f"[\n{lines}\n]\n")
 
     def read_games(self) -> list[dict[str, Any]]:
         """All recorded games, in the order of their files' names."""
@@ -163,6 +165,28 @@ def read_games(folder: str | Path) -> list[dict[str, Any]]:
         content = _read_json(file, kind=list)
         games += content or []
     return games
+
+
+def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
+    """The rows of a run's metrics so far, one that is being written left out; none where nothing was measured yet.
+
+    Raises:
+      ConfigError: the file is not what `Metrics` writes.
+    """
+    path = Path(folder) / "metrics.jsonl"
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines()
+    if lines and _step(lines[-1]) == math.inf:
+        lines.pop()
+    if any(_step(line) == math.inf for line in lines):
+        raise ConfigError(f"{path} is damaged; restore it, or move it away to go without curves")
+    return [json.loads(line) for line in lines]
+
+
+def read_matches(folder: str | Path) -> dict[str, Any]:
+    """Results of a run's final matches played so far, by game."""
+    return _read_json(Path(folder) / "matches.json") or {}
 
 
 class Metrics:

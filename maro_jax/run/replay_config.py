@@ -17,7 +17,7 @@ class ReplayConfig:
         "", "file to write; empty: replay.html in the run's folder", group="replay",
         example="replay.html",
     )  # fmt: skip
-    max_games: int = setting(200, "newest games shown; 0: all", group="replay", low=0)
+    max_games: int = setting(500, "newest games shown; 0: all", group="replay", low=0)
 
     def validate(self) -> None:
         """Checks that the run exists.

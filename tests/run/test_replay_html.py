@@ -2,12 +2,13 @@
 
 import base64
 import hashlib
-import html.parser
-import json
 import math
 import re
 
+import pytest
+
 from maro_jax.run.replay_html import render
+from tests.run.replay_pages import Page, assert_same, embedded, games_in, made_up_games
 
 ATTACKS = [
     "</script><script>alert(1)</script>",
@@ -19,47 +20,16 @@ ATTACKS = [
 ]
 
 
-class Page(html.parser.HTMLParser):
-    """Collects the elements of a page and the text of its scripts and style."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: dict[int, str] = {}
-        self.is_open = False
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        self.is_open = True
-
-    def handle_endtag(self, tag):
-        self.is_open = False
-
-    def handle_data(self, data):
-        if self.is_open:
-            index = len(self.elements) - 1
-            self.texts[index] = self.texts.get(index, "") + data
-
-    def blocks(self, tag: str) -> list[tuple[dict[str, str | None], str]]:
-        return [
-            (attributes, self.texts.get(index, ""))
-            for index, (name, attributes) in enumerate(self.elements)
-            if name == tag
-        ]
-
-
 def _game(text: str = "hello", weight: float | None = 0.5) -> dict:
     seats = [
         {"name": "Player 1", "role": text, "side": "village", "holder": "learner", "outcome": 1.0},
         {"name": text, "role": "wolf", "side": "wolves", "holder": "opponent", "outcome": -1.0},
     ]
-    event = {"type": "event", "kind": "day", "text": text, "channel": "public", "audience": [0, 1]}
+    event = {"type": "event", "kind": "day", "text": text, "channel": "public", "actor": None, "audience": [0, 1]}
     behaviour = {
         "type": "behaviour", "seat": 0, "role": "seer", "phase": "vote", "thought": text,
-        "speech": text, "action": text, "legal": [text, " pass"], "log_prob": -0.5, "return": 1.0,
-        "advantage": 0.5, "weight": weight, "sign": 1, "holder": "learner",
+        "speech": text, "action": text, "legal": [text, " pass"], "log_prob": -0.5, "action_log_prob": -0.25,
+        "return": 1.0, "advantage": 0.5, "weight": weight, "sign": 1, "holder": "learner",
     }  # fmt: skip
     return {
         "game": text, "iteration": 1, "episode": 2, "seed": 3, "seats": seats, "terminated": True,
@@ -74,8 +44,10 @@ def test_data_survives_and_no_text_becomes_markup():
     assert hostile.elements[5:] == harmless.elements[5:]
     assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in harmless.elements]
     [(_, data), _] = hostile.blocks("script")
-    assert json.loads(data) == {"title": "title " + ATTACKS[0], "games": games}
-    assert not set("<>&") & set(data)
+    assert not set("<>&\u2028\u2029\x00") & set(data)
+    page = render(games, "title " + ATTACKS[0])
+    assert embedded(page)["title"] == "title " + ATTACKS[0]
+    assert games_in(page) == games
 
 
 def test_nothing_is_loaded_and_the_policy_admits_only_our_script_and_style():
@@ -102,6 +74,28 @@ def test_the_script_inserts_text_only():
 
 def test_missing_and_infinite_numbers_are_null():
     games = [_game(weight=None), _game(weight=math.nan), _game(weight=math.inf)]
-    [(_, data), _] = Page(render(games, "run")).blocks("script")
-    for game in json.loads(data)["games"]:
-        assert game["items"][1]["weight"] is None
+    page = render(games, "run")
+    assert [game["items"][1]["weight"] for game in games_in(page)] == [None] * 3
+
+
+def test_games_are_stored_once_over_and_come_back_whole():
+    games = made_up_games(40)
+    page = render(games, "run")
+    assert_same(games_in(page), games)
+    data = embedded(page)
+    for stored in (data["texts"], [tuple(of) for of in data["lists"]]):
+        assert len(set(stored)) == len(stored)
+    assert len(page) < 0.35 * len(str(games))
+    for (facts, _, items), game in zip(data["games"], games, strict=True):
+        credits = [abs(of["weight"] * of["sign"]) for of in game["items"] if of.get("weight") is not None]
+        decisions, strongest = facts[-2:]
+        assert decisions == sum(kind for kind, *_ in items) == sum(of["type"] == "behaviour" for of in game["items"])
+        assert strongest == pytest.approx(max(credits, default=0), rel=1e-4)
+
+
+def test_what_older_records_lack_is_null():
+    game = _game()
+    del game["items"][0]["actor"], game["items"][1]["action_log_prob"]
+    [shown] = games_in(render([game], "run"))
+    assert shown["items"][0]["actor"] is None and shown["items"][1]["action_log_prob"] is None
+    assert shown["items"][1]["log_prob"] == -0.5
