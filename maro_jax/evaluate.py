@@ -1,8 +1,12 @@
-"""A match of two players: `python -m maro_jax.evaluate --policy=runs/werewolf-tiny --opponent=heuristic`."""
+"""A match of two players: `python -m maro_jax.evaluate runs/werewolf-tiny --opponent=heuristic`.
+
+Or tasks outside of the games: `python -m maro_jax.evaluate runs/qwen --tasks=gsm8k,ifeval`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,18 +32,23 @@ PURPOSE = 2_000_000  # keeps the deals apart from those a run of the same seed h
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Plays a match on common deals, each player on every side; or with several opponents everybody plays everybody.
 
+    With `config.tasks` nobody plays: tasks of lm-evaluation-harness are answered.
+
     Args:
       config: who plays whom, at what.
 
     Returns:
       Of a match: the first player's rates in all, by side and by role, each with its 95 % interval clustered by deal.
       Of several: `matches`, the same of each pair, and in Elo points `ratings` by player and `side_ratings` by side.
+      Of tasks: see `maro_jax.harness.report.compare`.
 
     Raises:
       ConfigError: if a player cannot be used, in one sentence.
     """
     config.validate()
     keep_freed_memory()
+    if config.tasks:
+        return _answer_tasks(config) | {"config": dataclasses.asdict(config)}
     arrange_cpu_devices(config.num_cpu_devices())
     check_cpu_devices(config.cpu_devices)
     settings = _settings(config.policy)
@@ -98,6 +107,50 @@ def _everybody(config: EvaluateConfig, session: Session, players: dict[str, Any]
         "ratings": by_name(standings.ratings),
         "side_ratings": {side: by_name(ratings) for side, ratings in standings.side_ratings.items()},
         "table": {"headers": headers, "rows": lines},
+    }
+
+
+def _answer_tasks(config: EvaluateConfig) -> dict[str, Any]:
+    """The tasks' scores of the policy, and of whom it is compared with."""
+    if importlib.util.find_spec("lm_eval") is None:
+        raise ConfigError("--tasks needs lm-evaluation-harness; install it with: pip install 'maro-jax[harness]'")
+    arrange_cpu_devices(1)
+    from maro_jax.harness.loading import load_tasks, load_weights
+    from maro_jax.harness.model import PolicyLM
+    from maro_jax.harness.report import compare, rows_of, run_tasks
+    from maro_jax.policy.config import ModelError
+
+    tasks = load_tasks(config.task_names, tasks_path=config.tasks_path, tasks_data=config.tasks_data)
+    players = {"policy": config.policy, "base": config.base or config.began_as(config.policy)}
+    players = {name: player for name, player in players.items() if player}
+    results = []
+    try:
+        for name, player in players.items():
+            model = load_weights(
+                name, config.began_as(player) or player,
+                run=player if is_run(player) else None, precision=_settings(player)["matmul_precision"],
+            )  # fmt: skip
+            lm = PolicyLM(
+                model, batch_size=config.batch_size, max_length=config.max_length or None, seed=config.seed,
+                console=Console(),
+            )  # fmt: skip
+            results.append(run_tasks(
+                lm, tasks,
+                num_fewshot=None if config.num_fewshot < 0 else config.num_fewshot, limit=config.limit or None,
+                apply_chat_template=config.apply_chat_template, gen_kwargs=config.gen_kwargs,
+            ))  # fmt: skip
+            del lm, model  # one model's weights at a time
+    except ModelError as error:
+        raise ConfigError(str(error)) from None
+    report = compare(tasks, results, list(players))
+    headers, rows = rows_of(report, list(players))
+    return {
+        "tasks": report,
+        "players": players,
+        "versions": results[0]["versions"],
+        "num_fewshot": results[0]["n-shot"],
+        "lm_eval": results[0]["lm_eval_version"],
+        "table": {"headers": headers, "rows": rows},
     }
 
 
@@ -168,7 +221,9 @@ def _params(session: Session, player: str) -> Any:
 
 def _main(config: EvaluateConfig) -> int:
     result = evaluate(config)
-    if config.plays_everybody:
+    if config.tasks:
+        print(table(result["table"]["headers"], result["table"]["rows"]))
+    elif config.plays_everybody:
         _print_standings(config, result)
     else:
         _print_match(config, result)

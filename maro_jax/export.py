@@ -29,19 +29,20 @@ def export(config: ExportConfig) -> tuple[Path, int]:
       ConfigError: if the run or its model cannot be used, in one sentence; then nothing was written.
     """
     config.validate()
-    from maro_jax.league.session import lora_of
+    import jax
+
     from maro_jax.policy.config import ModelError
     from maro_jax.policy.hf_folder import load_model
     from maro_jax.policy.hf_writer import GIB, save_adapter, save_model
-    from maro_jax.policy.lora import Adapted
-    from maro_jax.policy.models import open_policy
+    from maro_jax.policy.lora import Adapted, lora_of
+    from maro_jax.policy.models import newest_params, open_policy
 
     out, began_as = Path(config.out).expanduser().resolve(), Path(config.began_as).expanduser()
     tiny = config.began_as == "tiny"
     try:
         policy, tokenizer = open_policy("tiny" if tiny else str(began_as))
         policy = dataclasses.replace(policy, lora=lora_of(config.settings))
-        params, iterations = _newest(config.run, policy)
+        params, iterations = newest_params(config.run, policy, jax.devices("cpu")[0])
         if config.adapter:
             save_adapter(out, policy, params, began_as, dtype=config.dtype)
             return out, iterations
@@ -60,22 +61,6 @@ def export(config: ExportConfig) -> tuple[Path, int]:
     except OSError as error:
         raise ConfigError(f"--out={config.out} cannot be written ({error.strerror}); name another folder") from None
     return out, iterations
-
-
-def _newest(run: str, policy: Policy) -> tuple[Params, int]:
-    """The learner's parameters in the newest checkpoint, on the CPU, and the iterations finished by then."""
-    import jax
-
-    from maro_jax.run.checkpoint import read_newest
-
-    place = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
-    wanted = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), policy.abstract_trained()
-    )
-    restored = read_newest(Path(run).expanduser() / "checkpoints", {"learner.params": wanted})
-    if restored is None:
-        raise ConfigError(f"{run} holds no checkpoint that was completely written; train on first")
-    return restored.state["learner.params"], restored.step
 
 
 def _as_llama(policy: Policy, params: Params) -> tuple[Policy, Params]:

@@ -16,7 +16,7 @@ from maro_jax.league.arena import Arena
 from maro_jax.league.pool import FREE
 from maro_jax.policy.config import ModelError
 from maro_jax.policy.decoder import Policy
-from maro_jax.policy.lora import Adapted, Lora
+from maro_jax.policy.lora import Adapted, Lora, lora_of
 from maro_jax.policy.models import load_policy
 from maro_jax.policy.sharding import make_mesh, parameter_shardings, trained_shardings
 from maro_jax.run.checkpoint import read_newest
@@ -127,13 +127,6 @@ def _trained_and_base(policy: Policy, params: Any, mesh: Mesh, seed: int) -> tup
 def _as_text(parameters: GameParameters) -> dict[str, Any]:
     """Parameters as a game's constructor reads them from the command line."""
     return {key: str(value).lower() if isinstance(value, bool) else value for key, value in parameters.items()}
-
-
-def lora_of(settings: Mapping[str, Any]) -> Lora | None:
-    """LoRA as a run's settings have it; those of older runs know none."""
-    if not settings.get("lora_rank"):
-        return None
-    return Lora(settings["lora_rank"], settings["lora_alpha"], settings["lora_targets"])
 
 
 def stored_params(session: Session, run: str, which: str) -> tuple[Any, int]:

@@ -13,7 +13,7 @@ adapter, also inside a loop over layers and in any type. The tests hold it again
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -56,6 +56,13 @@ class Lora:
     def scale(self) -> float:
         """What the product of A and B is multiplied by."""
         return self.alpha / self.rank
+
+
+def lora_of(settings: Mapping[str, Any]) -> Lora | None:
+    """Returns LoRA as the settings of a run have it; those of older runs know none."""
+    if not settings.get("lora_rank"):
+        return None
+    return Lora(settings["lora_rank"], settings["lora_alpha"], settings["lora_targets"])
 
 
 @jax.tree_util.register_dataclass

@@ -75,6 +75,7 @@ class TextTokenizer:
         pad_id: id that fills rows.
         end_id: id that ends a turn.
         vocabulary_version: of the word list behind a `tiny` tokenizer, else `None`.
+        pretrained: as transformers has it, which finds control tokens in a text; never for what players write.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast):
@@ -89,7 +90,7 @@ class TextTokenizer:
         added = {token.content: index for index, token in tokenizer.added_tokens_decoder.items()}
         self.family = _family(added)
         framing = FAMILIES[self.family]
-        self._tokenizer = tokenizer
+        self.pretrained = tokenizer
         self._plain = _without_added_tokens(tokenizer)
         self._control = {name: added[name] for name in framing.control}
         self._spelling = {index: name for name, index in added.items()}
@@ -180,7 +181,7 @@ class TextTokenizer:
 
     def save(self, folder: str | Path) -> None:
         """Writes an ordinary Hugging Face tokenizer folder."""
-        self._tokenizer.save_pretrained(str(folder))
+        self.pretrained.save_pretrained(str(folder))
 
     @functools.cached_property
     def _texts(self) -> list[str]:

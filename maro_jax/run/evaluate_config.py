@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
+from typing import Any
 
 from maro_jax.run.config import available_cores, round_up
+from maro_jax.run.directory import recorded_config
 from maro_jax.run.fields import ConfigError, check, setting
-from maro_jax.run.inputs import EXAMPLE_GAME, check_output, check_player, is_run, parse_games
+from maro_jax.run.inputs import EXAMPLE_GAME, check_model, check_output, check_player, is_run, parse_games
 
 SCRIPTED = ("heuristic", "random")
 OF_RUN = ("warm_start", "past")
@@ -15,13 +18,16 @@ OF_RUN = ("warm_start", "past")
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    """A match of a policy and others, or scripted players: common deals, sides swapped."""
+    """A match of a policy and others, or scripted players: common deals, sides swapped.
+
+    With --tasks it answers tasks of lm-evaluation-harness instead, and so do the weights that it began with.
+    """
 
     policy: str = setting(
         "runs/werewolf-tiny",
         "who is measured: a run folder (its newest weights), a model folder or 'tiny'",
-        group="players",
-    )
+        group="players", positional=True,
+    )  # fmt: skip
     opponent: str = setting(
         "warm_start",
         "whom it plays: warm_start or past (selves) of the run, heuristic, random, a run or a model folder; of several "
@@ -36,13 +42,37 @@ class EvaluateConfig:
         example=EXAMPLE_GAME,
     )  # fmt: skip
     num_games: int = setting(2048, "games; half of them with the sides swapped on the same deals", group="match", low=4)
-    seed: int = setting(0, "root of all randomness", group="match", low=0, high=2**31 - 1)
     lanes: int = setting(128, "games played side by side", group="match", low=1)
-    json: str = setting("", "also write the result to this file", group="match", example="match.json")
     cpu_devices: int = setting(
         0, "virtual devices on a CPU; 0: as many as cores, if the games divide by them",
-        group="devices", low=0,
+        group="match", low=0,
     )  # fmt: skip
+    tasks: str = setting(
+        "", "tasks or groups of lm-evaluation-harness instead of a match (docs/evaluation.md)",
+        group="tasks", example="gsm8k,ifeval,theory_of_mind",
+    )  # fmt: skip
+    base: str = setting(
+        "", "with whom --policy is compared: a run or a model folder; empty: the model that the run began with",
+        group="tasks", example="/models/Qwen2.5-0.5B-Instruct",
+    )  # fmt: skip
+    tasks_path: str = setting("", "folder with task files (YAML) of your own", group="tasks", example="my_tasks")
+    tasks_data: str = setting(
+        ".", "folder with local copies of data sets (DIR/openai/gsm8k) and what task files name by relative paths",
+        group="tasks",
+    )  # fmt: skip
+    num_fewshot: int = setting(-1, "examples before each question; -1: as many as the task says", group="tasks", low=-1)
+    limit: int = setting(0, "only the first so many items of each task; 0: all", group="tasks", low=0)
+    batch_size: int = setting(8, "texts read or written at a time", group="tasks", low=1)
+    max_length: int = setting(
+        0, "most tokens of a text with its reply; 0: as many as the model takes", group="tasks", low=0
+    )
+    apply_chat_template: bool = setting(False, "ask in turns of a chat, as the model's template has it", group="tasks")
+    gen_kwargs: str = setting(
+        "", "settings of replies in place of the tasks' own, as name=value,name=value", group="tasks",
+        example="max_gen_toks=1024,do_sample=true,temperature=0.6",
+    )  # fmt: skip
+    seed: int = setting(0, "root of all randomness", group="in general", low=0, high=2**31 - 1)
+    json: str = setting("", "also write the result to this file", group="in general", example="match.json")
 
     def validate(self) -> None:
         """Checks everything that can be known without devices, game or weights.
@@ -51,9 +81,48 @@ class EvaluateConfig:
           ConfigError: one sentence naming the flag, what is allowed, and an example.
         """
         check(self)
+        self._refuse_of_the_other("match" if self.tasks else "tasks")
+        check_player("policy", self.policy, ())
+        if self.json:
+            check_output("json", self.json)
+        if self.tasks:
+            self._check_tasks()
+        else:
+            self._check_match()
+
+    def _refuse_of_the_other(self, group: str) -> None:
+        """Raises `ConfigError` for a setting of tasks in a match, or of a match where there are tasks."""
+        for field in dataclasses.fields(self):
+            others = (group, "players") if group == "match" else (group,)
+            if field.name not in ("policy", "tasks") and field.metadata["group"] in others:
+                value: Any = getattr(self, field.name)
+                if value != field.default:
+                    what = "a match and --tasks asks for none" if group == "match" else "--tasks, which is not given"
+                    raise ConfigError(f"--{field.name}={value} is of {what}; leave it out")
+
+    def _check_tasks(self) -> None:
+        """Checks names, folders and models of `--tasks`."""
+        if not all(self.task_names) or len(set(self.task_names)) < len(self.task_names):
+            raise ConfigError(f"--tasks={self.tasks} must name tasks once each, for example --tasks=gsm8k,ifeval")
+        for name, folder in (("tasks_path", self.tasks_path), ("tasks_data", self.tasks_data)):
+            if folder and not Path(folder).expanduser().is_dir():
+                raise ConfigError(f"--{name}={folder} is not a folder; name the one with the files")
+        if self.base:
+            check_player("base", self.base, ())
+        for player in filter(None, (self.policy, self.base or self.began_as(self.policy))):
+            model = self.began_as(player) or player
+            if model == "tiny":
+                raise ConfigError(
+                    f"{player} has the tiny model's vocabulary, the words of the games and single ASCII characters, "
+                    "and would read a question mark for any other; tasks outside of the games need a model such as "
+                    "--model=/models/Qwen2.5-0.5B-Instruct when training"
+                )
+            check_model(model, "--model" if is_run(player) else "--base" if player == self.base else "--policy")
+
+    def _check_match(self) -> None:
+        """Checks games, players and their number."""
         if self.games:
             parse_games(self.games)
-        check_player("policy", self.policy, ())
         for name in self.opponents:
             check_player("opponent", name, (*OF_RUN, *SCRIPTED))
         if len(set(self.opponents)) < len(self.opponents):
@@ -70,8 +139,6 @@ class EvaluateConfig:
                 f"--opponent_temperature={self.opponent_temperature} means nothing to --opponent={self.opponent}, who "
                 "samples no tokens; leave it out"
             )
-        if self.json:
-            check_output("json", self.json)
         if self.num_games % 2:
             raise ConfigError(
                 f"--num_games={self.num_games} is odd: each deal is played twice, sides swapped, "
@@ -79,6 +146,17 @@ class EvaluateConfig:
             )
         if self.cpu_devices:
             self.mesh_shape(self.cpu_devices)
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """Those of `--tasks`, as they were given."""
+        return tuple(name.strip() for name in self.tasks.split(","))
+
+    @staticmethod
+    def began_as(player: str) -> str:
+        """The model that a run began with; empty for a player that is no run."""
+        recorded = recorded_config(Path(player).expanduser()) if is_run(player) else None
+        return recorded.get("model", "tiny") if recorded else ""
 
     @property
     def opponents(self) -> tuple[str, ...]:

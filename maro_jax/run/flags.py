@@ -32,9 +32,10 @@ _EXAMPLES: Mapping[type, tuple[str, ...]] = {
         "python -m maro_jax.train --model=/models/Qwen2.5-0.5B-Instruct --episodes=64 --lanes=16",
     ),
     EvaluateConfig: (
-        "python -m maro_jax.evaluate --policy=runs/werewolf-tiny",
-        "python -m maro_jax.evaluate --policy=runs/a --opponent=runs/b --num_games=4096",
+        "python -m maro_jax.evaluate runs/werewolf-tiny",
+        "python -m maro_jax.evaluate runs/a --opponent=runs/b --num_games=4096",
         "python -m maro_jax.evaluate --opponent=heuristic --json=match.json",
+        "python -m maro_jax.evaluate runs/qwen --tasks=gsm8k,ifeval --limit=100 --json=transfer.json",
     ),
     ReplayConfig: (
         "python -m maro_jax.replay runs/werewolf-tiny",
@@ -93,7 +94,12 @@ def parse(config_class: type[Config], arguments: Sequence[str]) -> Config:
     positional = _positional(config_class)
     if len(rest) > len(positional):
         raise ConfigError(_unexpected(rest[len(positional)], names))
-    given |= dict(zip(positional, rest, strict=False))
+    for name, value in zip(positional, rest, strict=False):
+        if value.partition("=")[0] in names and "=" in value:
+            raise ConfigError(_unexpected(value, names))
+        if name in given:
+            raise ConfigError(f"unexpected argument {value}, since --{name}={given[name]} is given; name one of them")
+        given[name] = value
     config: Any
     if config_class is TrainConfig:
         config = make_config(given.pop("preset", TrainConfig.preset), given)
@@ -142,7 +148,9 @@ def help_text(config_class: type[Config], preset: str | None = None) -> str:
             group = field.metadata["group"]
             lines += ["", f"{group[0].upper()}{group[1:]}"]
         shown = str(values[field.name]).lower() if field.type == "bool" else str(values[field.name])
-        name = "RUN" if field.metadata["positional"] else f"--{field.name}={shown}"
+        name = f"--{field.name}={shown}"
+        if field.metadata["positional"]:
+            name = f"[--{field.name}=]{shown or field.name.upper()}"
         allowed = "|".join(field.metadata["choices"])
         text = field.metadata["help"] + (f" ({allowed})" if allowed else "")
         wrapped = textwrap.wrap(text, width=100, initial_indent=" " * 36, subsequent_indent=" " * 36)
@@ -178,8 +186,6 @@ def _define_flags(config_class: type[Config]) -> flags.FlagValues:
     """A set of flags with one for each field; a flag that is not given is None."""
     values = flags.FlagValues()
     for field in dataclasses.fields(config_class):
-        if field.metadata["positional"]:
-            continue
         text = field.metadata["help"]
         if type(field.default) is bool:
             flags.DEFINE_boolean(field.name, None, text, flag_values=values)
