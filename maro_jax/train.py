@@ -20,6 +20,7 @@ from maro_jax.run.replay_html import write_replay
 from maro_jax.run.signals import StopSignal
 
 if TYPE_CHECKING:
+    from maro_jax.data.recorder import Recorder
     from maro_jax.league.session import Session
     from maro_jax.league.trainer import Played, Trainer
 
@@ -81,12 +82,15 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
         restored = checkpoints.restore(state)
         first, before = (0, 0.0) if restored is None else (restored.step, restored.meta["seconds"])
         state = state if restored is None else restored.state
+        recorder = _recorder(config, directory, trainer, first) if config.record_episodes else None
         _banner(console, config, directory, trainer, memory, first, notes)
 
         def seconds() -> float:
             return before + time.monotonic() - begun
 
         def save(step: int) -> None:
+            if recorder:
+                recorder.flush()  # what a checkpoint has behind it must be on disk
             checkpoints.save(step, state, {"seconds": seconds()})
 
         def leave_if_asked(step: int) -> None:
@@ -109,6 +113,8 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
                 for note in _alarms(report):
                     console.line(f"note: {note}")
             _record_if_due(config, directory, trainer, played, done)
+            if recorder:
+                _keep_episodes(recorder, config, trainer, played, report, done)
             if int(state.learner.bad_steps) >= config.max_bad_steps:
                 raise NotFinite(
                     f"{config.max_bad_steps} optimizer steps in a row were not finite, see {directory.path}"
@@ -285,6 +291,37 @@ def _record_if_due(
         for record in game_records(of.arena.table, of.episodes, of.credit, indices, done, config.seed)
     ]
     directory.write_games(f"iteration-{done:06d}", records)
+
+
+def _recorder(config: TrainConfig, directory: RunDirectory, trainer: Trainer, first: int) -> Recorder:
+    """Opens the run's datasets as they were after `first` iterations."""
+    from maro_jax.data.recorder import Recorder
+
+    games = [(arena.name, arena.table, arena.sizes.capacity) for arena in trainer.arenas]
+    return Recorder(directory.episodes, games, model=config.model, episodes=config.record_episodes, done=first)
+
+
+def _keep_episodes(
+    recorder: Recorder,
+    config: TrainConfig,
+    trainer: Trainer,
+    played: list[Played],
+    report: dict[str, Any],
+    done: int,
+) -> None:
+    """Hands an iteration's episodes to the recorder, with how long the weights that played had been trained for."""
+    from maro_jax.data.encode import Origin
+    from maro_jax.league.trainer import CLONE, PLAY
+    from maro_jax.selfplay.episodes import LEARNER, OPPONENT
+
+    episodes = [(of.episodes, of.plan) for of in played]
+    if done <= trainer.warm_iterations:
+        recorder.add("warm_start", episodes, Origin(config.seed, CLONE, done))
+        return
+    opponent = trainer.warm_iterations + int(report.get("opponent_born", 0))
+    recorder.add(
+        "self_play", episodes, Origin(config.seed, PLAY, done, weights={LEARNER: done - 1, OPPONENT: opponent})
+    )
 
 
 def _final_matches(

@@ -37,6 +37,7 @@ SMALL: dict[str, Any] = {
     "eval_every": 2,
     "eval_games": 16,
     "final_games": 16,
+    "record_episodes": 6,
 }
 ITERATIONS = 4
 

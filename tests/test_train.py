@@ -125,6 +125,7 @@ def test_a_run_interrupted_anywhere_ends_where_the_straight_one_does(finished_ru
     assert_equal(checkpoint(folder, ITERATIONS), checkpoint(straight, ITERATIONS))
     assert metrics(folder) == metrics(straight)
     assert read_games(folder) == read_games(straight)
+    assert contents(folder / "episodes") == contents(straight / "episodes")
     expected = json.loads((straight / "summary.json").read_text())
     assert summary.keys() == expected.keys()
     for name in summary:
@@ -170,6 +171,7 @@ def test_a_signal_saves_and_ends_with_75_and_the_same_command_goes_on(finished_r
     assert f"resumed after iteration {step.name}\n" in result.stdout or step.name == "0"
     assert result.stdout.splitlines()[-1] == str(folder)
     assert_equal(checkpoint(folder, ITERATIONS), checkpoint(straight, ITERATIONS))
+    assert contents(folder / "episodes") == contents(straight / "episodes")
 
 
 # ---------------------------------------------------------------------- refused

@@ -29,6 +29,9 @@ class TextTokenizer(Protocol):
     def control_id(self, name: str) -> int:
         """Id of a control token of the family."""
 
+    def digest(self) -> str:
+        """Tells tokenizers apart that read the same ids as other text."""
+
     def plain_token_mask(self, vocab_size: int) -> np.ndarray:
         """bool[V]: tokens a speech may use."""
 

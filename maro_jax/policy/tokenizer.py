@@ -7,6 +7,7 @@ characters.
 
 import dataclasses
 import functools
+import hashlib
 import json
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -178,6 +179,14 @@ class TextTokenizer:
             return rest != text and (not rest or is_plain(rest))
 
         return self._mask(vocab_size, has_newline)
+
+    def digest(self) -> str:
+        """Returns the SHA-256, in hexadecimal, of the family and of which id is which piece.
+
+        Two tokenizers of one digest read the same ids as the same text.
+        """
+        pieces = sorted(self._tokenizer.get_vocab().items(), key=lambda item: item[1])
+        return hashlib.sha256(json.dumps([self.family, pieces]).encode()).hexdigest()
 
     def save(self, folder: str | Path) -> None:
         """Writes an ordinary Hugging Face tokenizer folder."""

@@ -197,6 +197,11 @@ class TrainConfig:
     )  # fmt: skip
     keep_checkpoints: int = setting(2, "newest checkpoints kept", group="checkpoints", low=1)
 
+    record_episodes: int = setting(
+        0, "episodes of each iteration and game kept in the run's folder, as a dataset (docs/data.md); 0: none",
+        group="episodes on disk", low=0, example="64",
+    )  # fmt: skip
+
     data: int = setting(0, "mesh size of data parallelism; 0: all devices left", group="devices", low=0)
     fsdp: int = setting(1, "mesh size over which parameters are sharded", group="devices", low=1)
     tensor: int = setting(1, "mesh size of tensor parallelism", group="devices", low=1)
@@ -236,6 +241,11 @@ class TrainConfig:
         if not self.iterations and not self.warm_iterations:
             raise ConfigError(
                 "--iterations=0 with --warm_start_games=0 leaves nothing to do, for example --iterations=16"
+            )
+        if self.record_episodes > self.episodes:
+            raise ConfigError(
+                f"--record_episodes={self.record_episodes} exceeds --episodes={self.episodes}, which an iteration "
+                f"plays, for example --record_episodes={self.episodes}"
             )
         if self.lanes > self.episodes:
             raise ConfigError(

@@ -7,6 +7,7 @@ matches.json    results of the final matches played so far
 summary.json    written last: the run is finished
 checkpoints/    see checkpoint.py
 games/          recorded games for the replay
+episodes/       datasets of episodes, with --record_episodes
 """
 
 from __future__ import annotations
@@ -101,6 +102,11 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         """Where checkpoints live."""
         return self.path / "checkpoints"
+
+    @property
+    def episodes(self) -> Path:
+        """Where datasets of episodes are kept."""
+        return self.path / "episodes"
 
     @property
     def replay(self) -> Path:

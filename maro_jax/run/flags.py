@@ -17,13 +17,17 @@ from absl import flags
 
 from maro_jax.run import exit_codes
 from maro_jax.run.config import PRESETS, TrainConfig, make_config
+from maro_jax.run.data_config import CheckConfig, ImportConfig, ScriptedConfig
 from maro_jax.run.evaluate_config import EvaluateConfig
 from maro_jax.run.export_config import ExportConfig
 from maro_jax.run.fields import ConfigError, check_choice, describe, nearest
 from maro_jax.run.play_config import PlayConfig
 from maro_jax.run.replay_config import ReplayConfig
 
-Config = TypeVar("Config", TrainConfig, EvaluateConfig, ReplayConfig, ExportConfig, PlayConfig)
+Config = TypeVar(
+    "Config", TrainConfig, EvaluateConfig, ReplayConfig, ExportConfig, PlayConfig, CheckConfig, ImportConfig,
+    ScriptedConfig,
+)  # fmt: skip
 
 _EXAMPLES: Mapping[type, tuple[str, ...]] = {
     TrainConfig: (
@@ -50,7 +54,17 @@ _EXAMPLES: Mapping[type, tuple[str, ...]] = {
         "python -m maro_jax.play --game=avalon-v0:num_seats=5 --seat=2 --seed=7",
         "python -m maro_jax.play --others=runs/werewolf-tiny --output=mine.html",
     ),
+    CheckConfig: (
+        "python -m maro_jax.data check runs/werewolf-tiny/episodes",
+        "python -m maro_jax.data check data/expert --model=/models/Qwen2.5-0.5B-Instruct",
+    ),
+    ImportConfig: ("python -m maro_jax.data import games.jsonl --game=shopping-v0 --out=data/expert",),
+    ScriptedConfig: (
+        "python -m maro_jax.data scripted --game=shopping-v0 --episodes=2500 --out=data/scripted",
+        "python -m maro_jax.data scripted --game=avalon-v0:num_seats=5 --players=either --out=data/avalon",
+    ),
 }
+_SUBCOMMANDS: Mapping[type, str] = {CheckConfig: " check", ImportConfig: " import", ScriptedConfig: " scripted"}
 
 
 def from_args(config_class: type[Config], argv: Sequence[str] | None = None) -> Config:
@@ -134,7 +148,8 @@ def help_text(config_class: type[Config], preset: str | None = None) -> str:
         values |= {"preset": preset, **PRESETS[preset]}
     module = _EXAMPLES[config_class][0].split()[2]
     operands = "".join(f" {name.upper()}" for name in _positional(config_class))
-    lines = [f"Usage: python -m {module}{operands} [--name=value ...]", ""]
+    subcommand = _SUBCOMMANDS.get(config_class, "")
+    lines = [f"Usage: python -m {module}{subcommand}{operands} [--name=value ...]", ""]
     lines += [(config_class.__doc__ or "").strip(), "", "Examples:"]
     lines += [f"  {example}" for example in _EXAMPLES[config_class]]
     if config_class is TrainConfig:

@@ -320,8 +320,9 @@ def write_reply(
     speaking: jax.Array,
     action: jax.Array,
     speech: tuple[jax.Array, jax.Array],
+    thought: tuple[jax.Array, jax.Array] | None = None,
 ) -> tuple[LaneState, Episodes]:
-    """Writes whole replies that no model sampled: no thought, then what is said, then the label of what is done.
+    """Writes whole replies that no model sampled: what is thought, what is said, then the label of what is done.
 
     Args:
       table: the game laid out for the policy.
@@ -330,9 +331,10 @@ def write_reply(
       speaking: bool[L], where something is written.
       action: int32[L].
       speech: int32[L, K] and int32[L], tokens said where speech is free, cut at the phase's budget.
+      thought: tokens of the thought in the same way; default: an empty one.
     """
-    silence = speech[0], jnp.zeros_like(speech[1])
-    for section, text in ((THOUGHT, silence), (SPEECH, speech)):
+    thought = thought or (speech[0], jnp.zeros_like(speech[1]))
+    for section, text in ((THOUGHT, thought), (SPEECH, speech)):
         if table.grammar.budgets[:, section].any():
             lanes, records = _write_section(table, lanes, records, speaking, section, text)
     lanes, records = _write_label(table, lanes, records, speaking, action)

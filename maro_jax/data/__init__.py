@@ -1,0 +1,1 @@
+"""Episodes on disk: datasets that TFDS reads, how they are written, checked and imported (docs/data.md)."""
