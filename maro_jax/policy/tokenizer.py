@@ -185,7 +185,7 @@ class TextTokenizer:
 
         Two tokenizers of one digest read the same ids as the same text.
         """
-        pieces = sorted(self._tokenizer.get_vocab().items(), key=lambda item: item[1])
+        pieces = sorted(self.pretrained.get_vocab().items(), key=lambda item: item[1])
         return hashlib.sha256(json.dumps([self.family, pieces]).encode()).hexdigest()
 
     def save(self, folder: str | Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from maro_jax.run import fields
 from maro_jax.run.config import PRESETS, TrainConfig, make_config, parse_games
+from maro_jax.run.data_config import CheckConfig, ImportConfig, ScriptedConfig
 from maro_jax.run.evaluate_config import EvaluateConfig
 from maro_jax.run.export_config import ExportConfig
 from maro_jax.run.fields import ConfigError
@@ -16,7 +17,9 @@ from maro_jax.run.flags import from_args, help_text, run_cli
 from maro_jax.run.play_config import PlayConfig
 from maro_jax.run.replay_config import ReplayConfig
 
-CONFIGS = [TrainConfig, EvaluateConfig, ReplayConfig, ExportConfig, PlayConfig]
+CONFIGS = [
+    TrainConfig, EvaluateConfig, ReplayConfig, ExportConfig, PlayConfig, CheckConfig, ImportConfig, ScriptedConfig,
+]  # fmt: skip
 COMMAND = """
 import sys
 from maro_jax.run.config import TrainConfig
