@@ -1,4 +1,4 @@
-"""Recorded games of a run as one HTML file: `python -m maro_jax.replay runs/werewolf-tiny`."""
+"""Recorded games and learning curves of a run as one HTML file: `python -m maro_jax.replay runs/werewolf-tiny`."""
 
 from __future__ import annotations
 

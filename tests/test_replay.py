@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from games import registry
@@ -213,6 +213,7 @@ def test_with_two_seats_too_what_one_of_them_sees_is_private(shown, channel):
 # ---------------------------------------------------------------------- how much is kept
 
 
+@settings(deadline=None)
 @given(warm=st.integers(0, 300), play=st.integers(0, 3000), every=st.integers(0, 50))
 def test_iterations_that_leave_games_are_few_and_spread_out(warm, play, every):
     if not warm + play:

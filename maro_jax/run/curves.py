@@ -45,6 +45,7 @@ CHARTS: Sequence[tuple[str, str, tuple[str, ...]]] = (
 )
 CLONING = ("loss", "negative_log_prob", "entropy", "grad_norm")  # families worth a look in the warm start
 RATES = ("win_rate", "opponent_win_rate", "mirror_win_rate")  # families with one half as their middle
+SAYING_ZERO = (*RATES, "play")  # families of which 0 is a result; elsewhere a line of zeros is a role nobody has, say
 INTERVAL = ("_low", "_high")  # ends of the names of an interval's bounds
 
 
@@ -57,8 +58,8 @@ def charts(rows: Sequence[Mapping[str, Any]], warm_iterations: int) -> list[dict
 
     Returns:
       Sections `{title, charts}`; a chart is `{title, reference, lines}`, a line `{name, x, y, mean, low, high, band}`.
-      What was never anything but 0 is left out. `mean`, `low` and `high` are None for a line without a band, `mean`
-      is None where the band is an interval.
+      A chart that was never anything but 0 is left out, and a line that was, unless it is a rate. `mean`, `low` and
+      `high` are None for a line without a band, `mean` is None where the band is an interval.
     """
     playing = [row for row in rows if row["step"] > warm_iterations]
     cloning = [row for row in rows if row["step"] <= warm_iterations]
@@ -133,19 +134,22 @@ def _chart(
     title: str, game: str, families: Sequence[str], keys: Sequence[str], rows: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """The chart of some families of a game's metrics; none if they say nothing."""
+    found = [key for key in keys if _split(key)[0] == game and _split(key)[1] in families]
+    said = [key for key in found if any(row.get(key) for row in rows)]
+    if not said:
+        return []
     lines = []
-    for key in keys:
-        of, family, part = _split(key)
-        if of == game and family in families:
-            name = part or (family if len(families) > 1 else "all")
-            lines += _line(name.replace("_", " "), key, rows)
+    for key in found if families[0] in SAYING_ZERO else said:
+        _, family, part = _split(key)
+        name = part or (family if len(families) > 1 else "all")
+        lines += _line(name.replace("_", " "), key, rows)
     reference = 0.5 if families[0] in RATES else None
-    return [{"title": f"{title}: {game}" if game else title, "reference": reference, "lines": lines}] if lines else []
+    return [{"title": f"{title}: {game}" if game else title, "reference": reference, "lines": lines}]
 
 
 def _line(name: str, key: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     points = [row for row in rows if _is_number(row.get(key))]
-    if not any(row[key] for row in points):
+    if not points:
         return []
     values = [float(row[key]) for row in points]
     chosen = _spread(len(points), MOST_POINTS)

@@ -10,7 +10,7 @@ from maro_jax.run.inputs import check_output, is_run
 
 @dataclasses.dataclass(frozen=True)
 class ReplayConfig:
-    """A run's recorded games as one HTML file."""
+    """A run's recorded games and learning curves as one HTML file."""
 
     run: str = setting("", "folder of the run", group="replay", positional=True, example="runs/werewolf-tiny")
     output: str = setting(

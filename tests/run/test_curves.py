@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maro_jax.run.curves import MOST_POINTS, WINDOW, charts, final_results, window
@@ -17,6 +17,7 @@ def _rows(count, **columns):
     return [{"step": step + 1, **{name: values[step] for name, values in columns.items()}} for step in range(count)]
 
 
+@settings(deadline=None)
 @given(count=st.integers(8, 700), seed=st.integers(0, 2**31))
 def test_a_band_is_the_middle_of_the_neighbours(count, seed):
     values = np.random.default_rng(seed).normal(size=count)
@@ -70,6 +71,14 @@ def test_every_game_has_charts_of_its_own():
         "new: kuhn-v0",
     ]  # fmt: skip
     assert sections[-1]["title"] == "Everything else"
+
+
+def test_a_rate_of_zero_is_a_result_beside_another():
+    rates = {"mirror_win_rate/good": [0.0] * 3, "mirror_win_rate/evil": [1.0] * 3}
+    roles = {"mean_return/percival": [0.0] * 3, "mean_return/merlin": [0.5] * 3}
+    sections = charts(_rows(3, **rates, **roles), 0)
+    assert _lines(sections, "Win rate by side, the learner in every seat")["good"]["y"] == [0, 0, 0]
+    assert list(_lines(sections, "Mean return")) == ["merlin"]
 
 
 def test_zeros_and_missing_values_draw_nothing():

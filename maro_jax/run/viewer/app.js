@@ -30,8 +30,8 @@ function setUpFilters() {
   fillSelect(byId("filter-role"), all((game) => game.seats.map((seat) => seat.role), "any role"));
   fillSelect(byId("filter-holder"), all((game) => game.seats.map((seat) => seat.holder).filter(Boolean), "anybody"));
   fillSelect(byId("filter-outcome"), [["", "any outcome"], ...values((game) => [resultOf(game)]).map((result) => [`result:${result}`, result]),
-    ["seat:won", "chosen role or player won"], ["seat:lost", "chosen role or player lost"], ["seat:nothing", "chosen role or player drew"]]);
-  fillSelect(byId("filter-order"), [["newest", "newest iteration first"], ["oldest", "oldest iteration first"], ["credit", "strongest credit first"], ["long", "longest first"]]);
+    ["seat:won", "chosen seats won"], ["seat:lost", "chosen seats lost"], ["seat:nothing", "chosen seats drew"]]);
+  fillSelect(byId("filter-order"), [["newest", "newest first"], ["oldest", "oldest first"], ["credit", "strongest credit first"], ["long", "longest first"]]);
   for (const name of FILTERS) byId(`filter-${name}`).addEventListener("input", () => { readFilters(); keepToShown(); });
   byId("clear").addEventListener("click", clearFilters);
 }

@@ -125,9 +125,9 @@ function drawLine(line, index, x, y) {
   }
   if (line.mean) group.append(svg("path", { class: `raw ${kind}`, d: path(line.y) }));
   group.append(svg("path", { class: `line ${kind}`, d: path(line.mean ?? line.y) }));
-  if (line.x.length <= 12) {
+  if (line.x.length <= 12 && !line.mean) {
     line.x.forEach((step, place) => {
-      if (line.low && !line.mean) group.append(svg("line", { class: `whisker ${kind}`, x1: x(step), x2: x(step), y1: y(line.low[place]), y2: y(line.high[place]) }));
+      if (line.low) group.append(svg("line", { class: `whisker ${kind}`, x1: x(step), x2: x(step), y1: y(line.low[place]), y2: y(line.high[place]) }));
       group.append(svg("circle", { class: `dot ${kind}`, cx: x(step), cy: y(line.y[place]), r: 2.6 }));
     });
   }

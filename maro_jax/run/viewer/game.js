@@ -186,7 +186,7 @@ function actLine(item) {
 function echoLine(game, item, echo) {
   const told = echo.audience ?? [];
   const everybody = echo.channel === "public";
-  const said = item.speech && echo.text.includes(item.speech);
+  const said = (item.speech && echo.text.includes(item.speech)) || echo.text === `${seatName(game, item.seat)}: ${item.action}`;
   const who = everybody ? "everybody" : `only ${seatNames(game, told)}`;
   const tag = everybody || told.length ? `${said ? "heard by" : "told to"} ${who}` : "kept secret";
   return element("span", everybody ? "echo" : "echo private", element("span", "tag", tag), said ? null : echo.text);
