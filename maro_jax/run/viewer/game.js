@@ -166,7 +166,7 @@ function behaviourCard(page, game, item, state) {
   if (item.thought) summary.append(element("span", "thought", element("span", "tag", "thinks"), item.thought));
   if (item.speech) summary.append(element("span", "speech", `“${item.speech}”`));
   if (item.action) summary.append(actLine(item));
-  for (const echo of item.echoes) summary.append(echoLine(game, item, echo));
+  summary.append(...echoLines(game, item));
   node.append(summary);
   node.addEventListener("toggle", () => {
     // The numbers of a card are drawn when it is first opened.
@@ -182,12 +182,15 @@ function actLine(item) {
   return element("span", "act", item.action.trim(), odds ? element("span", "odds number", odds) : null);
 }
 
-/** Who was told of a decision, and in which words unless they are the speech shown above. */
-function echoLine(game, item, echo) {
-  const told = echo.audience ?? [];
-  const everybody = echo.channel === "public";
-  const said = (item.speech && echo.text.includes(item.speech)) || echo.text === `${seatName(game, item.seat)}: ${item.action}`;
-  const who = everybody ? "everybody" : `only ${seatNames(game, told)}`;
-  const tag = everybody || told.length ? `${said ? "heard by" : "told to"} ${who}` : "kept secret";
-  return element("span", everybody ? "echo" : "echo private", element("span", "tag", tag), said ? null : echo.text);
+/** Who was told of a decision, a line for each audience, in their words unless the card says the same above. */
+function echoLines(game, item) {
+  const lines = new Map(); // by who it is that was told
+  for (const echo of item.echoes) {
+    const told = echo.audience ?? [];
+    const who = echo.channel === "public" ? "everybody" : told.length ? `only ${seatNames(game, told)}` : "";
+    const isSaid = (item.speech && echo.text.includes(item.speech)) || echo.text === `${seatName(game, item.seat)}: ${item.action}`;
+    lines.set(who, [...(lines.get(who) ?? []), ...(isSaid ? [] : [echo.text])]);
+  }
+  return [...lines].map(([who, texts]) => element("span", who === "everybody" ? "echo" : "echo private",
+    element("span", "tag", !who ? "kept secret" : `${texts.length ? "told to" : "heard by"} ${who}`), texts.join(" · ")));
 }
