@@ -42,10 +42,11 @@ class _Opened(html.parser.HTMLParser):
         self.decisions += (attributes.get("id") or "").startswith("item-")
 
 
-def open_page(browser: str, page: Path, width: int) -> str:
+def open_page(browser: str, page: Path, width: int, place: str = "") -> str:
     """Opens a page in a fresh browser; returns its elements as they are when its script has run, as HTML."""
     with tempfile.TemporaryDirectory() as profile:
-        command = [browser, *FLAGS, f"--window-size={width},900", f"--user-data-dir={profile}", page.resolve().as_uri()]
+        command = [browser, *FLAGS, f"--window-size={width},900", f"--user-data-dir={profile}"]
+        command.append(page.resolve().as_uri() + place)
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return done.stdout
 
