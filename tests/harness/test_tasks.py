@@ -1,6 +1,8 @@
 """Tasks as a person asks for them: shipped and own, with data and without."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -15,6 +17,7 @@ from maro_jax.run.flags import run_cli  # noqa: E402
 from tests.harness.material import write_items, write_run, write_tasks  # noqa: E402
 from tests.policy.hf_fixture import make_model_folder  # noqa: E402
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "evaluation.md"
 SETS = ("bigtom", "fantom", "hitom", "simpletom", "tombench", "tomi")
 ITEMS = [
     {
@@ -136,18 +139,18 @@ def test_missing_data_are_named_with_their_place(tmp_path):
     assert f"put a copy of the data set openai/gsm8k into {tmp_path}" in str(error.value)
 
 
-def test_a_local_copy_of_a_data_set_serves_the_task_of_the_harness(tmp_path):
-    items = [{"question": "What is 2 + 3?", "answer": "2 + 3 is 5.\n#### 5"}] * 2
+def test_a_copy_of_a_data_set_as_the_page_has_it_serves_the_task_of_the_harness(tmp_path):
+    items = [{"question": f"What is 2 + {number}?", "answer": f"Élan.\n#### {2 + number}"} for number in range(3)]
+    folder = tmp_path / "openai" / "gsm8k"
     for split in ("train", "test"):
-        write_items(tmp_path / "openai" / "gsm8k" / "main" / f"{split}.jsonl", items)
-    configuration = {"configs": [{
-        "config_name": "main",
-        "data_files": [{"split": split, "path": f"main/{split}.jsonl"} for split in ("train", "test")],
-    }]}  # fmt: skip
-    (tmp_path / "openai" / "gsm8k" / "README.md").write_text(f"---\n{yaml.safe_dump(configuration)}---\n")
-    tasks = load_tasks(["gsm8k"], tasks_path="", tasks_data=str(tmp_path))
-    task = tasks.tasks["gsm8k"]
-    assert [doc["question"] for doc in task.test_docs()] == ["What is 2 + 3?"] * 2
+        write_items(folder / f"{split}.jsonl", items)
+    header = next(
+        block for block in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), flags=re.DOTALL) if "gsm8k" in block
+    )
+    (folder / "README.md").write_text(f"---\n{header}---\n")
+    task = load_tasks(["gsm8k"], tasks_path="", tasks_data=str(tmp_path)).tasks["gsm8k"]
+    for found in (task.test_docs(), task.training_docs()):
+        assert [{"question": doc["question"], "answer": doc["answer"]} for doc in found] == items
 
 
 def test_what_cannot_be_asked_is_refused_in_one_sentence(place, tmp_path, capsys):
