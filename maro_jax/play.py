@@ -52,9 +52,12 @@ def play(config: PlayConfig, ask: Ask = input, tell: Tell = print) -> dict[str, 
     arrange_cpu_devices(1)
     import numpy as np
 
+    from maro_jax.data.hosted import HostedRecorder
     from maro_jax.league.record import game_records
+    from maro_jax.selfplay.episodes import LEARNER
 
-    game, seat = _seated(config)
+    game, seat, model, weights = _seated(config)
+    recorder = HostedRecorder(config.record, game, model=model, source="play") if config.record else None
     spec = game.table.spec
     tell(_introduction(game, seat))
     shown = 0
@@ -73,11 +76,13 @@ def play(config: PlayConfig, ask: Ask = input, tell: Tell = print) -> dict[str, 
     output = config.replay
     output.write_text(render([record], f"maro-jax: a game of {spec.name}"), encoding="utf-8")
     tell(f"replay: {output.resolve()}")
+    if recorder:
+        tell(f"episode: {recorder.keep(episodes, config.seed, {LEARNER: config.others}, {LEARNER: weights})}")
     return record
 
 
-def _seated(config: PlayConfig) -> tuple[HostedGame, int]:
-    """The game, dealt, and the person's seat."""
+def _seated(config: PlayConfig) -> tuple[HostedGame, int, str, int]:
+    """The game, dealt; the person's seat; the model; and the iterations that its weights were trained for, or -1."""
     import jax
     import numpy as np
 
@@ -93,9 +98,9 @@ def _seated(config: PlayConfig) -> tuple[HostedGame, int]:
     session = run_session(
         settings, games=config.chosen_game, seed=config.seed, lanes=count, episodes=count, mesh_shape=(count, 1, 1)
     )
-    params = session.params
+    params, weights = session.params, -1
     if is_run(config.others):
-        params, _ = stored_params(session, config.others, "learner.params")
+        params, weights = stored_params(session, config.others, "learner.params")
     params = session.whole(params)
     table = session.arena.table
     seats = table.spec.num_seats
@@ -105,7 +110,8 @@ def _seated(config: PlayConfig) -> tuple[HostedGame, int]:
     other = {"heuristic": HEURISTIC, "random": RANDOM}.get(config.others, LEARNER)
     holders = [PERSON if index == seat else other for index in range(seats)]
     params = None if scripted else jax.device_put(params, jax.devices()[0])
-    return HostedGame(table, session.arena.sizes.capacity, holders, config.seed, params, config.temperature), seat
+    hosted = HostedGame(table, session.arena.sizes.capacity, holders, config.seed, params, config.temperature)
+    return hosted, seat, settings["model"], weights
 
 
 def _introduction(game: HostedGame, seat: int) -> str:

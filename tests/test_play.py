@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from maro_jax.data.__main__ import main_cli
+from maro_jax.data.reader import EpisodeSource
 from maro_jax.play import _matching, play
 from maro_jax.run import exit_codes
 from maro_jax.run.fields import ConfigError
@@ -49,6 +51,22 @@ def test_a_person_sees_what_the_seat_may_see_and_the_replay_holds_the_game(tmp_p
     page = (tmp_path / "game.html").read_text()
     assert json.dumps(events[0]["text"])[1:-1] in page
     assert "You are Player 2" in told[0] and any("(you)" in line for line in told)
+
+
+def test_games_are_added_to_a_dataset_that_passes_the_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = tmp_path / "mine"
+    records = [sit(tmp_path, seed=seed, record=str(folder))[0] for seed in (0, 3)]
+    source = EpisodeSource(folder, "hosted")
+    for episode, record in zip(source, records, strict=True):
+        shown = [item for item in record["items"] if item["type"] == "behaviour"]
+        assert [made.action for made in episode.decisions] == [item["action"] for item in shown]
+        assert [seat.holder for seat in episode.seats] == ["heuristic", "person", *["heuristic"] * 3]
+        assert [seat.outcome for seat in episode.seats] == [seat["outcome"] for seat in record["seats"]]
+    with pytest.raises(SystemExit) as stop:
+        main_cli(["check", str(folder)])
+    assert stop.value.code == 0 and "all is as it was written" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="holds episodes of another kind: parameters is"):
+        sit(tmp_path, game="werewolf-v0:num_seats=5,max_days=2", record=str(folder))
 
 
 def test_a_wrong_answer_is_explained_and_asked_again(tmp_path: Path):

@@ -174,6 +174,10 @@ class _Checker:
         spans = np.stack([made[name] for name in bounds])
         if (np.diff(spans, axis=0) < 0).any() or (spans[-1] > seats["length"][made["seat"]]).any():
             yield "the sections of a reply lie in no order, or beyond their stream"
+        if (seats["holder"][made["seat"]] != made["holder"]).any() or (
+            seats["role"][made["seat"]] != made["role"]
+        ).any():
+            yield "the holder or the role of a behaviour is not that of its seat"
         yield from self._illegal(record)
         yield from self._other_texts(record)
         if (np.diff(events["step"]) < 0).any():

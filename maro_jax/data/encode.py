@@ -16,6 +16,7 @@ from maro_jax.selfplay.table import Table
 
 NO_WEIGHTS = -1  # of a seat that no trained model held
 NO_PURPOSE = -1  # chance comes from the seed itself
+MOST_TEXTS = 100_000  # kept by an encoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Origin:
       iteration: of the run, counted from 1 as in its metrics.jsonl; 0 outside a run.
       players: what is to be told of a holder, by its number in `HOLDERS`; default: its name there.
       weights: iterations that a holder's weights had been trained for; default: `NO_WEIGHTS`.
+      seats: int8[N], who held each seat, where it is not by sides as a plan has it.
     """
 
     seed: int
@@ -35,6 +37,7 @@ class Origin:
     iteration: int = 0
     players: Mapping[int, str] = dataclasses.field(default_factory=dict)
     weights: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    seats: np.ndarray | None = None
 
 
 class Encoder:
@@ -57,7 +60,7 @@ class Encoder:
 
         Args:
           episodes: on the host.
-          plan: as they were asked for; `holders` may hold an entry a side or an entry a seat.
+          plan: as they were asked for.
           origin: where they come from.
           indices: which of them; default: all, in order.
         """
@@ -106,9 +109,7 @@ class Encoder:
 
     def _seats(self, episodes: Episodes, plan: RolloutPlan, origin: Origin, index: int) -> dict[str, Any]:
         roles = np.asarray(episodes.roles[index])
-        holders = np.asarray(plan.holders[index])
-        if len(holders) != len(roles):
-            holders = holders[self._side[roles]]
+        holders = np.asarray(plan.holders)[index, self._side[roles]] if origin.seats is None else origin.seats
         return {
             "role": roles,
             "holder": holders,
@@ -132,8 +133,9 @@ class Encoder:
                 free = (episodes.node[index] == kind) & (episodes.tokens[index] != self.table.lexicon.section_close)
                 rows, places = np.nonzero(free)
                 decisions = episodes.decision[index][rows, places]
+                found, first = np.unique(decisions, return_index=True)
                 start = before.copy()
-                start[decisions[::-1]] = places[::-1]  # the first place of each is written last
+                start[found] = places[first]
                 end = start + np.bincount(decisions, minlength=count).astype(start.dtype)
             spans |= {f"{name}_start": start, f"{name}_end": end}
             texts.append([self.text(episodes.tokens[index, seat[i], start[i] : end[i]]) for i in range(count)])
@@ -176,9 +178,6 @@ class Encoder:
                 self._events.clear()
             self._decoded[key] = self.table.tokenizer.decode(list(key)) if key else ""
         return self._decoded[key]
-
-
-MOST_TEXTS = 100_000  # kept by an encoder
 
 
 def serialise(example: Mapping[str, Any]) -> bytes:

@@ -33,6 +33,10 @@ class PlayConfig:
         "", "file for the replay of the game; empty: game.html, or game-2.html and so on", group="game",
         example="mine.html",
     )  # fmt: skip
+    record: str = setting(
+        "", "folder of datasets that the game is added to as an episode (docs/data.md); empty: none", group="game",
+        example="data/mine",
+    )  # fmt: skip
 
     def validate(self) -> None:
         """Checks everything that can be known without the game or weights.

@@ -1,0 +1,48 @@
+"""A game led by the host, kept as an episode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from maro_jax.data.encode import Encoder, Origin
+from maro_jax.data.schema import Header
+from maro_jax.data.writer import EpisodeWriter
+from maro_jax.selfplay.episodes import Episodes, RolloutPlan
+from maro_jax.selfplay.hosted import HostedGame
+
+
+class HostedRecorder:
+    """Appends a game to a dataset once it is over."""
+
+    def __init__(self, root: str | Path, game: HostedGame, *, model: str, source: str):
+        """Opens the dataset, before anybody has played.
+
+        Args:
+          root: folder of datasets.
+          game: that is to be played.
+          model: whose tokenizer makes the ids.
+          source: the command that leads the game.
+
+        Raises:
+          ConfigError: the folder holds a dataset of something else, or a damaged one.
+        """
+        self._game, capacity = game, game.records.tokens.shape[2]
+        header = Header.of(game.table, capacity=capacity, model=model, source=source)
+        self._writer = EpisodeWriter(root, game.table.spec, header)
+
+    def keep(self, episodes: Episodes, seed: int, players: Mapping[int, str], weights: Mapping[int, int]) -> Path:
+        """Writes the game as a shard of the split `hosted` and returns the dataset's folder.
+
+        Args:
+          episodes: the game's records on the host.
+          seed: of the game.
+          players, weights: of each kind of holder, see `Origin`.
+        """
+        number = sum(shard.episodes for shard in self._writer.shards)
+        plan = RolloutPlan(np.array([number], np.int32), np.zeros(1, np.int32), np.zeros((1, 0), np.int8))
+        origin = Origin(seed, players=players, weights=weights, seats=np.asarray(self._game.lanes.holder[0]))
+        self._writer.append("hosted", Encoder(self._game.table).examples(episodes, plan, origin))
+        return self._writer.folder
