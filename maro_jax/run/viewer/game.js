@@ -162,7 +162,7 @@ function behaviourCard(page, game, item, state) {
   const chip = element("span", `credit number${value === null ? " none" : ""}`, value === null ? "no credit" : `${signMark(value)} ${signed(value)}`);
   const summary = element("summary", "",
     element("span", "who", sideMark(game, item.seat), element("b", "", seatName(game, item.seat)),
-      element("span", "quiet", [...new Set([item.role, item.phase, item.holder])].join(" · "))), chip);
+      element("span", "quiet", standing(item))), chip);
   if (item.thought) summary.append(element("span", "thought", element("span", "tag", "thinks"), item.thought));
   if (item.speech) summary.append(element("span", "speech", `“${item.speech}”`));
   if (item.action) summary.append(actLine(item));

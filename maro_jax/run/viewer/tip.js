@@ -1,5 +1,8 @@
 // Numbers of a behaviour: in the box that follows pointer and focus, and in the opened card.
 
+/** Role, phase and who plays, each word once. */
+const standing = (item) => [...new Set([item.role, item.phase, item.holder])].join(" · ");
+
 const SHOWN_IN_TIP = 8; // labels
 
 function signMark(value) {
@@ -62,7 +65,7 @@ let tipOf = null; // what the box points at
 function showTip(anchor, game, item) {
   const tip = byId("tip");
   tip.replaceChildren(
-    element("p", "tip-head", element("b", "", seatName(game, item.seat)), ` ${item.role} · ${item.phase} · ${item.holder}`),
+    element("p", "tip-head", element("b", "", seatName(game, item.seat)), ` ${standing(item)}`),
     ...[item.speech ? element("p", "speech", `“${item.speech}”`) : null,
       item.action ? element("p", "act", item.action) : null, factList(item), legalList(item, SHOWN_IN_TIP)].filter(Boolean));
   tip.hidden = false;
