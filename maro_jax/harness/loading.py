@@ -3,11 +3,13 @@
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
 import jax
 from lm_eval.api.group import Group
 from lm_eval.api.task import Task
@@ -164,7 +166,8 @@ def _indexed(folders: tuple[Path, ...], *, include_defaults: bool) -> TaskManage
 def _load(manager: TaskManager, name: str, tasks_data: str) -> dict[str, Task | Group]:
     """Returns the task or group of a name, or the tasks of a tag."""
     try:
-        loaded = manager.load([name])
+        with _cache_for(_files_of(manager, name)):
+            loaded = manager.load([name])
     except ModuleNotFoundError as error:
         raise ConfigError(f"the task {name} needs the Python package {error.name}; install it with pip") from error
     except ConfigError:
@@ -192,6 +195,27 @@ def _files_of(manager: TaskManager, name: str) -> Iterator[Mapping[str, Any]]:
                 yield from _files_of(manager, member)
     else:
         yield contents
+
+
+@contextlib.contextmanager
+def _cache_for(tasks: Iterable[Mapping[str, Any]]) -> Iterator[None]:
+    """Lets `datasets` keep what it makes of local copies apart, by the files these are made of.
+
+    By itself it takes two folders of one name for the same data set, and one whose files were replaced for the old one.
+    """
+    digest = hashlib.sha256()
+    folders = {str(task.get("dataset_path")) for task in tasks}
+    for folder in sorted(folder for folder in folders if Path(folder).is_dir()):
+        for path in sorted(path for path in Path(folder).resolve().rglob("*") if path.is_file()):
+            facts = path.stat()
+            digest.update(f"{path}\n{facts.st_size}\n{facts.st_mtime_ns}\n".encode())
+    usual = datasets.config.HF_DATASETS_CACHE
+    if digest.digest() != hashlib.sha256().digest():
+        datasets.config.HF_DATASETS_CACHE = Path(usual) / "copies" / digest.hexdigest()[:32]
+    try:
+        yield
+    finally:
+        datasets.config.HF_DATASETS_CACHE = usual
 
 
 def _source(task: Mapping[str, Any]) -> str:

@@ -63,17 +63,22 @@ def run_tasks(
     os.environ["DISABLE_MULTIPROC"] = "1"  # the harness would fork this process, in which JAX has threads
     if apply_chat_template and not lm.tokenizer.chat_template:
         raise ModelError(f"{lm.model.name} has no chat template; leave --apply_chat_template out")
-    results = simple_evaluate(
-        model=lm,
-        tasks=list(tasks.chosen),
-        task_manager=tasks.manager,
-        num_fewshot=num_fewshot,
-        limit=limit,
-        apply_chat_template=apply_chat_template,
-        gen_kwargs=gen_kwargs or None,
-        bootstrap_iters=RESAMPLES,
-        batch_size=lm.batch_size,
-    )
+    try:
+        results = simple_evaluate(
+            model=lm,
+            tasks=list(tasks.chosen),
+            task_manager=tasks.manager,
+            num_fewshot=num_fewshot,
+            limit=limit,
+            apply_chat_template=apply_chat_template,
+            gen_kwargs=gen_kwargs or None,
+            bootstrap_iters=RESAMPLES,
+            batch_size=lm.batch_size,
+        )
+    except ValueError as error:
+        if "larger than population" not in str(error):
+            raise
+        raise ModelError("a task has fewer examples than are to stand before a question; lower --num_fewshot") from None
     assert results is not None  # only processes other than the first get nothing
     return results
 

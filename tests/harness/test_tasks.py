@@ -124,7 +124,10 @@ def test_each_shipped_task_reads_the_documented_form(place):
     ],
 )
 def test_items_of_another_form_are_refused(tmp_path, change, sentence):
-    write_items(tmp_path / "theory_of_mind" / "tomi.jsonl", [ITEMS[0], ITEMS[0] | change])
+    path = tmp_path / "theory_of_mind" / "tomi.jsonl"
+    write_items(path, ITEMS)
+    load_tasks(["tom_tomi"], tasks_path="", tasks_data=str(tmp_path))
+    write_items(path, [ITEMS[0], ITEMS[0] | change])
     with pytest.raises(ConfigError, match=sentence):
         load_tasks(["tom_tomi"], tasks_path="", tasks_data=str(tmp_path))
 
@@ -140,17 +143,21 @@ def test_missing_data_are_named_with_their_place(tmp_path):
 
 
 def test_a_copy_of_a_data_set_as_the_page_has_it_serves_the_task_of_the_harness(tmp_path):
-    items = [{"question": f"What is 2 + {number}?", "answer": f"Élan.\n#### {2 + number}"} for number in range(3)]
     folder = tmp_path / "openai" / "gsm8k"
-    for split in ("train", "test"):
-        write_items(folder / f"{split}.jsonl", items)
+    folder.mkdir(parents=True)
     header = next(
         block for block in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), flags=re.DOTALL) if "gsm8k" in block
     )
     (folder / "README.md").write_text(f"---\n{header}---\n")
-    task = load_tasks(["gsm8k"], tasks_path="", tasks_data=str(tmp_path)).tasks["gsm8k"]
-    for found in (task.test_docs(), task.training_docs()):
-        assert [{"question": doc["question"], "answer": doc["answer"]} for doc in found] == items
+    for count in (3, 4):  # a copy that was replaced is read anew
+        items = [
+            {"question": f"What is 2 + {number}?", "answer": f"Élan.\n#### {2 + number}"} for number in range(count)
+        ]
+        for split in ("train", "test"):
+            write_items(folder / f"{split}.jsonl", items)
+        task = load_tasks(["gsm8k"], tasks_path="", tasks_data=str(tmp_path)).tasks["gsm8k"]
+        for found in (task.test_docs(), task.training_docs()):
+            assert [{"question": doc["question"], "answer": doc["answer"]} for doc in found] == items
 
 
 def test_what_cannot_be_asked_is_refused_in_one_sentence(place, tmp_path, capsys):
@@ -170,4 +177,5 @@ def test_what_cannot_be_asked_is_refused_in_one_sentence(place, tmp_path, capsys
     assert "ask for fewer, for example --gen_kwargs=max_gen_toks=20" in _refusal(
         capsys, run, "--tasks=small_reply", "--max_length=40", *own
     )
+    assert "lower --num_fewshot" in _refusal(capsys, run, "--tasks=small_choice", "--num_fewshot=10", *own)
     assert "num_beams=2" in _refusal(capsys, run, "--tasks=small_reply", "--gen_kwargs=num_beams=2", *own)
