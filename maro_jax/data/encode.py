@@ -183,18 +183,18 @@ class Encoder:
 def serialise(example: Mapping[str, Any]) -> bytes:
     """The bytes of a record, a `tf.train.Example` as TFDS writes it (which takes ten times as long)."""
     record = tf_example_pb2.Example()
+    features = record.features.feature
     for name, value in _flat(example):
-        feature = record.features.feature[name]
-        if isinstance(value, str):
-            feature.bytes_list.value.append(value.encode())
-        elif isinstance(value, list) and value and isinstance(value[0], str):
+        feature = features[name]
+        if isinstance(value, np.ndarray):
+            numbers = feature.float_list if value.dtype.kind == "f" else feature.int64_list
+            numbers.value.extend(value.tolist())
+        elif isinstance(value, list):
             feature.bytes_list.value.extend([text.encode() for text in value])
+        elif isinstance(value, str):
+            feature.bytes_list.value.append(value.encode())
         else:
-            numbers = np.asarray(value)
-            if numbers.dtype.kind == "f":
-                feature.float_list.value.extend(numbers.ravel().tolist())
-            else:
-                feature.int64_list.value.extend(numbers.astype(np.int64).ravel().tolist())
+            feature.int64_list.value.append(int(value))
     return record.SerializeToString(deterministic=True)
 
 

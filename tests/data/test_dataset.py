@@ -21,7 +21,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from games.text.transcript import to_text
 from maro_jax.data.encode import Encoder, Origin, serialise
 from maro_jax.data.reader import EpisodeSource, find_dataset
-from maro_jax.data.record import to_episodes
+from maro_jax.data.record import plain, to_episodes
 from maro_jax.data.recorder import Recorder
 from maro_jax.data.retell import Replies, retell
 from maro_jax.data.schema import Header, dataset_name, features
@@ -59,6 +59,18 @@ def test_a_record_is_what_tfds_itself_would_write():
     for example in material.examples()[:8]:
         theirs = serialiser.serialize_example(spec.encode_example(example))
         assert tf_example_pb2.Example.FromString(serialise(example)) == tf_example_pb2.Example.FromString(theirs)
+
+
+def test_an_episode_that_nobody_could_reply_in_comes_back():
+    """A stream may be full at the first decision: then all columns of behaviours are empty."""
+    spec = features(material.table().spec)
+    example = material.examples()[0]
+    for group in ("sampled", "behaviours", "events"):
+        example |= {group: {name: column[:0] for name, column in example[group].items()}}
+    example["overflowed"] = True
+    back = plain(spec.deserialize_example_np(serialise(example)))
+    assert back["overflowed"] and back["behaviours"].keys() == example["behaviours"].keys()
+    assert all(len(column) == 0 for group in ("sampled", "behaviours", "events") for column in back[group].values())
 
 
 def test_tfds_reads_a_dataset_by_name_without_any_other_framework(folder):
