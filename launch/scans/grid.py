@@ -9,9 +9,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from maro_jax.run.config import PRESETS, TrainConfig
+from maro_jax.run.config import TrainConfig
 from maro_jax.run.fields import ConfigError, nearest
 from maro_jax.run.flags import parse
+from maro_jax.run.presets import PRESETS
 
 # Nothing that a run's results depend on, or what differs between the runs of a trial.
 _NOT_OF_A_TRIAL = ("run_dir", "seed", "save_every_minutes", "keep_checkpoints")

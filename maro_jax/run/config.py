@@ -1,4 +1,4 @@
-"""The configuration of training, its presets, and every check that needs no framework.
+"""The configuration of training, and every check that needs no framework.
 
 The fields are the documentation: `--help` prints them and `flags.py` makes a flag of each.
 """
@@ -20,6 +20,7 @@ from maro_jax.run.inputs import (
     check_targets,
     parse_games,
 )
+from maro_jax.run.presets import PRESETS
 
 MEETING_PAST_SELVES = ("past", "league")  # values of --opponents
 MATCHMAKING = ("pfsp", "uniform")
@@ -403,40 +404,6 @@ class TrainConfig:
                     f"{what} does not divide by the {shards} devices that share a batch, for "
                     f"example --{name}={round_up(getattr(self, name), unit)}"
                 )
-
-
-# So near to the reference both reference points agree, and this one needs no forward pass of it.
-TINY_CREDIT: Mapping[str, Any] = {"reference_point": "sampled_kl"}
-
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    # The quickstart; else the defaults above are its values.
-    "werewolf-tiny": TINY_CREDIT,
-    # The same model and game, just enough steps to run every part of the program.
-    "werewolf-smoke": {
-        "iterations": 3,
-        "episodes": 32,
-        "lanes": 16,
-        "minibatches": 2,
-        "warm_start_games": 48,
-        "eval_every": 2,
-        "eval_games": 32,
-        "final_games": 64,
-    },
-    # The quickstart with other games: more of what is short, less of what is long.
-    "bargaining-tiny": {**TINY_CREDIT, "games": "bargaining-v0", "episodes": 1024, "lanes": 256, "eval_games": 1024},
-    "shopping-tiny": {**TINY_CREDIT, "games": "shopping-v0", "episodes": 1024, "lanes": 256, "eval_games": 1024},
-    # At the quickstart's learning rate a seed of three lost to its warm start: a game has 60 decisions for one outcome.
-    "avalon-tiny": {
-        **TINY_CREDIT,
-        "games": "avalon-v0",
-        "learning_rate": 5e-4,
-        "episodes": 384,
-        "lanes": 96,
-        "warm_start_games": 4224,
-        "eval_games": 256,
-        "final_games": 1024,
-    },
-}
 
 
 def make_config(preset: str = "werewolf-tiny", overrides: Mapping[str, Any] | None = None) -> TrainConfig:

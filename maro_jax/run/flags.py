@@ -16,12 +16,13 @@ from typing import Any, NoReturn, TypeVar
 from absl import flags
 
 from maro_jax.run import exit_codes
-from maro_jax.run.config import PRESETS, TrainConfig, make_config
+from maro_jax.run.config import TrainConfig, make_config
 from maro_jax.run.data_config import CheckConfig, ImportConfig, ScriptedConfig
 from maro_jax.run.evaluate_config import EvaluateConfig
 from maro_jax.run.export_config import ExportConfig
 from maro_jax.run.fields import ConfigError, check_choice, describe, nearest
 from maro_jax.run.play_config import PlayConfig
+from maro_jax.run.presets import PRESETS
 from maro_jax.run.replay_config import ReplayConfig
 
 Config = TypeVar(

@@ -8,13 +8,14 @@ import sys
 import pytest
 
 from maro_jax.run import fields
-from maro_jax.run.config import PRESETS, TrainConfig, make_config, parse_games
+from maro_jax.run.config import TrainConfig, make_config, parse_games
 from maro_jax.run.data_config import CheckConfig, ImportConfig, ScriptedConfig
 from maro_jax.run.evaluate_config import EvaluateConfig
 from maro_jax.run.export_config import ExportConfig
 from maro_jax.run.fields import ConfigError
 from maro_jax.run.flags import from_args, help_text, run_cli
 from maro_jax.run.play_config import PlayConfig
+from maro_jax.run.presets import PRESETS
 from maro_jax.run.replay_config import ReplayConfig
 
 CONFIGS = [
