@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maro_jax.run import exit_codes
+from maro_jax.run.compiling import compiling
 from maro_jax.run.config import TrainConfig, round_up, warm_iterations_of
 from maro_jax.run.console import Console, table
 from maro_jax.run.devices import arrange_cpu_devices, check_cpu_devices, keep_freed_memory
@@ -72,7 +74,7 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
     from maro_jax.league.session import device_facts, run_session
     from maro_jax.run.checkpoint import Checkpoints
 
-    begun, console = time.monotonic(), Console()
+    begun, console, compiled = time.monotonic(), Console(), dataclasses.asdict(compiling())
     lanes = config.lanes or round_up(max(1, config.episodes // 4), jax.device_count())
     session = run_session(config, mesh_shape=config.mesh_shape(jax.device_count()), lanes=lanes)
     trainer, memory = _fitting(_trainer(session, config), config)
@@ -124,7 +126,7 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
                 last_save = time.monotonic()
         save(trainer.total_iterations)
         summary = _final_matches(config, directory, trainer, state, console, leave_if_asked)
-        summary |= _costs(trainer, seconds())
+        summary |= _costs(trainer, seconds(), compiled)
     directory.write_summary(summary)
     return summary
 
@@ -352,7 +354,8 @@ def _final_matches(
     return summarise(results) | {"temperature": config.temperature, "seed": config.seed}
 
 
-def _costs(trainer: Trainer, seconds: float) -> dict[str, Any]:
+def _costs(trainer: Trainer, seconds: float, before: dict[str, float]) -> dict[str, Any]:
+    """What the session took; `before` had been compiled when it began."""
     import resource
 
     from maro_jax.league.arena import Tally
@@ -362,7 +365,7 @@ def _costs(trainer: Trainer, seconds: float) -> dict[str, Any]:
     return tally.rates() | {
         "self_play": trainer.efficiency(),
         "seconds_total": seconds,
-        "rollout_compile_seconds": tally.compile_seconds,
+        "compile": {name: value - before[name] for name, value in dataclasses.asdict(compiling()).items()},
         "peak_rss_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale,
     }
 
@@ -385,9 +388,13 @@ def _report(summary: dict[str, Any], directory: RunDirectory) -> None:
     if of := summary.get("self_play"):
         print(
             f"self-play: {of['sampled_tokens_per_second']:,.0f} tokens sampled/s, {of['rollout_of_floor']:.0%} of what "
-            f"this machine's measured rates allow, lanes {of['lane_occupancy']:.0%} busy; "
-            f"learning: {of['learner_tokens_per_second']:,.0f} tokens/s, {of['mfu']:.0%} MFU"
+            f"this machine's measured rates allow, lanes {of['lane_occupancy']:.0%} busy, slots used: "
+            f"{of['useful_decode_slots']:.0%} of those that write, {of['useful_ingest_slots']:.0%} of those that read\n"
+            f"learning: {of['learner_tokens_per_second']:,.0f} tokens/s, {of['mfu']:.0%} MFU; "
+            f"{of['learner_seconds'] / of['rollout_seconds']:.1f} times as long as playing"
         )
+    if of := summary.get("compile"):
+        print(f"compiled: {of['programs']} programs in {of['seconds']:.0f} s")
     print(f"replay: {write_replay(directory.path, directory.replay)}")
     print(directory.path)
 

@@ -59,6 +59,7 @@ def test_a_run_leaves_its_summary_metrics_games_and_replay(finished_run):
         assert math.isclose(np.mean([rate["mean"] for rate in summary[f"{name}_sides"].values()]), summary[name])
     assert summary["temperature"] == 1.0 and summary["games_per_second"] > 0
     assert all(0 < summary["self_play"][name] < 1 for name in ("rollout_of_floor", "mfu", "lane_occupancy"))
+    assert summary["compile"]["programs"] > 10 and summary["compile"]["seconds"] > 0
     assert summary["seconds_total"] > 0 and 0.1 < summary["peak_rss_gib"] < 64
 
     rows = metrics(folder)

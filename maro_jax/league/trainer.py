@@ -348,7 +348,10 @@ class Trainer:
             "learner_tokens_per_second": self._tokens / seconds,
             "mfu": self._flops / seconds / self.machine.gflops / 1e9,
         }
-        names = ("sampled_tokens_per_second", "lane_occupancy")
+        names = (
+            "sampled_tokens_per_second", "lane_occupancy", "useful_decode_slots", "useful_ingest_slots",
+            "rollout_seconds", "learner_seconds",
+        )  # fmt: skip
         self._efficiency_of.append(shares | {name: report[name] for name in names})
         return shares
 
