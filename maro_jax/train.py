@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import secrets
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maro_jax.run import exit_codes
+from maro_jax.run import distributed, exit_codes
 from maro_jax.run.compiling import compiling
 from maro_jax.run.config import TrainConfig, round_up, warm_iterations_of
 from maro_jax.run.console import Console, table
 from maro_jax.run.devices import arrange_cpu_devices, check_cpu_devices, keep_freed_memory
-from maro_jax.run.directory import RunDirectory, recorded_config
+from maro_jax.run.directory import FollowedDirectory, RunDirectory, recorded_config
 from maro_jax.run.fields import ConfigError
 from maro_jax.run.flags import run_cli
 from maro_jax.run.replay_html import write_replay
@@ -52,39 +53,64 @@ def train(config: TrainConfig) -> dict[str, Any]:
       NotFinite: after `max_bad_steps` steps in a row that were not finite.
     """
     config.validate()
-    directory = RunDirectory.open(config.resolved_run_dir(), config)
-    try:
-        summary = directory.summary()
-        if summary is None:
-            with StopSignal() as stop:
-                summary = _run(config, directory, stop)
-        _report(summary, directory)
-        return summary
-    finally:
-        directory.close()
+    with distributed.alone_at_once(Stopped, NotFinite):
+        if config.joins_others:
+            _arrange(config)
+            distributed.join(config)
+        directory = _open(config)
+        try:
+            summary = distributed.gathered(directory.summary())[0]
+            if summary is None:
+                with StopSignal() as stop:
+                    summary = _run(config, directory, stop)
+            if distributed.is_first():
+                _report(summary, directory)
+            return summary
+        finally:
+            directory.close()
+
+
+def _arrange(config: TrainConfig) -> None:
+    """What must be set before JAX starts."""
+    keep_freed_memory()
+    arrange_cpu_devices(config.num_cpu_devices())
+
+
+def _open(config: TrainConfig) -> RunDirectory:
+    """The run's folder; of several processes the first opens it, and the others must see it."""
+    path = config.resolved_run_dir()
+    if not config.joins_others:
+        return RunDirectory.open(path, config)
+    if distributed.is_first():
+        directory = distributed.together(lambda: RunDirectory.open(path, config))
+    else:
+        directory = distributed.together(lambda: FollowedDirectory(path))
+    mark = distributed.gathered(secrets.token_hex(8))[0]
+    distributed.together(lambda: directory.mark(mark))
+    distributed.together(lambda: directory.check_mark(mark))
+    return directory
 
 
 def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict[str, Any]:
     """The job: warm start and self-play iterations, then the final matches."""
-    keep_freed_memory()
-    arrange_cpu_devices(config.num_cpu_devices())
-    check_cpu_devices(config.cpu_devices)
-    import jax
+    _arrange(config)
 
-    from maro_jax.league.session import device_facts, run_session
+    from maro_jax.league.session import device_facts
     from maro_jax.run.checkpoint import Checkpoints
 
-    begun, console, compiled = time.monotonic(), Console(), dataclasses.asdict(compiling())
-    lanes = config.lanes or round_up(max(1, config.episodes // 4), jax.device_count())
-    session = run_session(config, mesh_shape=config.mesh_shape(jax.device_count()), lanes=lanes)
-    trainer, memory = _fitting(_trainer(session, config), config)
-    state = trainer.start(_warm_start(session, config) if config.warm_start_from else session.params)
-    notes = directory.record(device_facts())
-    with Checkpoints(directory.checkpoints, config.keep_checkpoints) as checkpoints:
-        restored = checkpoints.restore(state)
+    begun, console = time.monotonic(), Console(enabled=distributed.is_first())
+    compiled = dataclasses.asdict(compiling())
+    trainer, memory, state = distributed.together(lambda: _prepare(config))
+    notes = distributed.together(lambda: directory.record(device_facts()))
+    with (
+        Checkpoints(directory.checkpoints, config.keep_checkpoints) as checkpoints,
+        distributed.alone_at_once(Stopped, NotFinite),
+    ):
+        restored = distributed.together(lambda: checkpoints.restore(state))
         first, before = (0, 0.0) if restored is None else (restored.step, restored.meta["seconds"])
         state = state if restored is None else restored.state
-        recorder = _recorder(config, directory, trainer, first) if config.record_episodes else None
+        records = config.record_episodes and distributed.is_first()
+        recorder = distributed.together(lambda: _recorder(config, directory, trainer, first) if records else None)
         _banner(console, config, directory, trainer, memory, first, notes)
 
         def seconds() -> float:
@@ -96,10 +122,10 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
             checkpoints.save(step, state, {"seconds": seconds()})
 
         def leave_if_asked(step: int) -> None:
-            if stop.requested:
+            if name := next(filter(None, distributed.gathered(stop.name)), ""):
                 save(step)
                 checkpoints.wait()
-                raise Stopped(stop.name)
+                raise Stopped(name)
 
         metrics, last_save = directory.metrics(first), time.monotonic()
         console.start(first)
@@ -121,7 +147,7 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
                 raise NotFinite(
                     f"{config.max_bad_steps} optimizer steps in a row were not finite, see {directory.path}"
                 )
-            if time.monotonic() - last_save >= 60 * config.save_every_minutes:
+            if distributed.gathered(time.monotonic() - last_save >= 60 * config.save_every_minutes)[0]:
                 save(done)
                 last_save = time.monotonic()
         save(trainer.total_iterations)
@@ -131,13 +157,27 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
     return summary
 
 
+def _prepare(config: TrainConfig) -> tuple[Trainer, str, Any]:
+    """The trainer, its memory in words, and the state it begins with."""
+    check_cpu_devices(config.cpu_devices)
+    import jax
+
+    from maro_jax.league.session import run_session
+
+    lanes = config.lanes or round_up(max(1, config.episodes // 4), jax.device_count())
+    session = run_session(config, mesh_shape=config.mesh_shape(jax.device_count()), lanes=lanes)
+    trainer, memory = _fitting(_trainer(session, config), config)
+    return trainer, memory, trainer.start(_warm_start(session, config) if config.warm_start_from else session.params)
+
+
 def _trace_if_due(
     config: TrainConfig, directory: RunDirectory, trainer: Trainer, first: int, iteration: int
 ) -> contextlib.AbstractContextManager[Any]:
     """Traces the session's second iteration of self-play, or its only one: the first compiles."""
     import jax
 
-    if config.profile and iteration == min(max(first, trainer.warm_iterations) + 1, trainer.total_iterations - 1):
+    second = min(max(first, trainer.warm_iterations) + 1, trainer.total_iterations - 1)
+    if config.profile and iteration == second and distributed.is_first():
         return jax.profiler.trace(directory.path / "profile")
     return contextlib.nullcontext()
 
@@ -185,7 +225,8 @@ def _fitting(trainer: Trainer, config: TrainConfig) -> tuple[Trainer, str]:
     from maro_jax.league.memory import check_memory, device_memory, gibibytes, most_lanes, plan_memory
     from maro_jax.league.trainer import Trainer
 
-    plan, available = plan_memory(trainer), device_memory()
+    plan, each = plan_memory(trainer), distributed.gathered(device_memory())
+    available = None if None in each else min(each)
     if not config.lanes and 0 < (lanes := most_lanes(trainer, plan, available)) < trainer.arenas[0].lanes:
         trainer = Trainer([arena.with_lanes(lanes) for arena in trainer.arenas], config, trainer.base)
         plan = plan_memory(trainer)
@@ -208,6 +249,8 @@ def _banner(
     rooms = " and ".join(str(arena.sizes.capacity) for arena in arenas)
     each = " of each game" if len(arenas) > 1 else ""
     adapter = f"; frozen but for an adapter of {policy.num_trained():,}" if policy.lora else ""
+    several = distributed.num_processes()
+    of_processes = f" of {several} processes" if several > 1 else ""
     console.banner(
         "maro-jax: self-play training",
         {
@@ -215,7 +258,7 @@ def _banner(
             "state": f"resumed after iteration {first}" if first else "new",
             "game": "; ".join(f"{arena.name}, {arena.table.spec.num_seats} seats" for arena in arenas),
             "model": f"{config.model}, {policy.num_params():,} parameters, {policy.dtype}" + adapter,
-            "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}" + of_processes,
             "lanes": f"{arenas[0].lanes}, streams of up to {rooms} tokens a seat",
             "memory": memory,
             "plan": f"{trainer.warm_iterations} warm-start and {config.iterations} self-play iterations of "
@@ -284,7 +327,8 @@ def _record_if_due(
 
     from maro_jax.league.record import game_records, recorded_iterations
 
-    if done not in recorded_iterations(trainer.warm_iterations, trainer.total_iterations, config.eval_every):
+    due = recorded_iterations(trainer.warm_iterations, trainer.total_iterations, config.eval_every)
+    if done not in due or not distributed.is_first():
         return
     indices = np.arange(min(-(-RECORDED_GAMES // len(played)), config.episodes))
     records = [
@@ -348,7 +392,7 @@ def _final_matches(
 
     results = final_matches(
         trainer.arenas, state.learner.params, state.opponent, config.final_games, config.temperature,
-        directory.matches(), finished,
+        distributed.gathered(directory.matches())[0], finished,
     )  # fmt: skip
     phase.finish()
     return summarise(results) | {"temperature": config.temperature, "seed": config.seed}

@@ -134,13 +134,16 @@ def train_until(config: TrainConfig, iteration: int) -> None:
             train_quietly(config)
 
 
-def checkpoint(run_dir: Path, step: int) -> dict[str, jax.Array]:
-    """All arrays of a run's checkpoint, read by Orbax alone."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(run_dir / "checkpoints" / str(step) / "state")
+def checkpoint(run_dir: Path, step: int) -> dict[str, np.ndarray]:
+    """All arrays of a run's checkpoint, read by Orbax alone; whatever devices they were saved from."""
+    folder = run_dir / "checkpoints" / str(step) / "state"
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        names = checkpointer.metadata(folder).item_metadata.tree
+        plain = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
+        return checkpointer.restore(folder, restore_args=plain)
 
 
-def assert_equal(left: dict[str, jax.Array], right: dict[str, jax.Array]) -> None:
+def assert_equal(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> None:
     """Asserts that two checkpoints hold the same arrays, bit for bit."""
     assert left.keys() == right.keys() and "learner.params.embedding" in left
     for name in left:

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from maro_jax.policy.lora import stack, with_base
+from maro_jax.run.distributed import fetch, put
 from maro_jax.selfplay.episodes import HOLDERS, OPPONENT, Episodes, RolloutPlan
 from maro_jax.selfplay.rollout import ROLLOUT_AXES, Rollout, Usage, build_rollout
 from maro_jax.selfplay.table import RolloutSizes, Table
@@ -155,20 +155,21 @@ class Arena:
         if len(params) == 1:  # one program serves both numbers: to compile takes longer than many matches
             params, heat = [*params, *params], [*heat, *heat]
         stacked = with_base(self.base, self._stack(*params)) if params else ()
-        heat = jax.device_put(jnp.asarray(heat, jnp.float32), self._shared)
-        key = jax.device_put(jax.random.fold_in(self.root, purpose), self._shared)
+        heat = put(np.asarray(heat, np.float32), self._shared)
+        key = put(jax.random.fold_in(self.root, purpose), self._shared)
         parts = []
         for first in range(0, total, self.episodes):
             index = np.arange(first, first + self.episodes) % total  # a short last batch repeats; repeats are dropped
-            batch = jax.device_put(jax.tree.map(lambda leaf, i=index: np.asarray(leaf)[i], plan), self._spread)
+            batch = put(jax.tree.map(lambda leaf, i=index: np.asarray(leaf)[i], plan), self._spread)
             program = self._program(len(params), stacked, heat, key, batch)
             start = time.perf_counter()
             episodes, usage = jax.block_until_ready(program(stacked, heat, key, batch))
             seconds = time.perf_counter() - start
+            usage = jax.tree.map(fetch, usage)
             kept = min(self.episodes, total - first)
             for counter in (self.tally, tally) if tally else (self.tally,):
                 counter.add(kept, seconds, usage)
-            parts.append(jax.tree.map(lambda leaf, n=kept: np.asarray(leaf)[:n], episodes))
+            parts.append(jax.tree.map(lambda leaf, n=kept: fetch(leaf)[:n], episodes))
         return parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
     def _program(self, models: int, *arguments: Any) -> Rollout:

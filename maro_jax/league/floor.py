@@ -71,10 +71,10 @@ def measure_rates(
     """
     spec = PartitionSpec(ROLLOUT_AXES)
     share = NamedSharding(mesh, spec)
-    square = jax.device_put(jnp.ones((mesh.size, matrix, matrix), dtype), share)
+    square = jax.jit(lambda: jnp.ones((mesh.size, matrix, matrix), dtype), out_shardings=share)()
     product = jax.jit(jax.shard_map(lambda a: (a[0] @ a[0])[None], mesh=mesh, in_specs=spec, out_specs=spec))
     gemm = _best_seconds(lambda: product(square), repetitions)
-    array = jax.device_put(jnp.zeros((mesh.size, mebibytes * 2**18), jnp.float32), share)
+    array = jax.jit(lambda: jnp.zeros((mesh.size, mebibytes * 2**18), jnp.float32), out_shardings=share)()
     # Donated, so that no time goes into mapping fresh pages.
     update = jax.jit(lambda a: a + 1.0, donate_argnums=0, in_shardings=share, out_shardings=share)
 

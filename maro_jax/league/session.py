@@ -19,8 +19,10 @@ from maro_jax.policy.decoder import Policy
 from maro_jax.policy.lora import Adapted, Lora, lora_of
 from maro_jax.policy.models import load_policy
 from maro_jax.policy.sharding import make_mesh, parameter_shardings, trained_shardings
+from maro_jax.policy.tokenizer import TextTokenizer
 from maro_jax.run.checkpoint import read_newest
 from maro_jax.run.config import MEETING_PAST_SELVES
+from maro_jax.run.distributed import num_processes, together
 from maro_jax.run.fields import ConfigError
 from maro_jax.run.inputs import GameParameters, parse_games, split_games
 from maro_jax.selfplay.table import Table
@@ -56,7 +58,8 @@ class Session:
 def device_facts() -> dict[str, Any]:
     """Plain facts about the devices, for the run's record."""
     first = jax.devices()[0]
-    return {"platform": first.platform, "kind": first.device_kind, "count": jax.device_count()}
+    facts = {"platform": first.platform, "kind": first.device_kind, "count": jax.device_count()}
+    return facts | ({"processes": num_processes()} if num_processes() > 1 else {})
 
 
 def open_session(
@@ -99,7 +102,8 @@ def open_session(
     arenas = []
     try:
         mesh: Mesh = make_mesh(*mesh_shape)
-        policy, params, tokenizer = load_policy(model, dtype=dtype, precision=precision, mesh=mesh)
+        # Read in each process; only where all can do so they go on.
+        policy, params, tokenizer = together(lambda: _loaded(model, dtype, precision, mesh))
         policy = dataclasses.replace(policy, remat=remat, lora=lora)
         params, base = _trained_and_base(policy, params, mesh, seed)
         whole = None if base is None else jax.device_put(base, NamedSharding(mesh, PartitionSpec()))
@@ -111,6 +115,13 @@ def open_session(
     except (GameError, ModelError) as error:
         raise ConfigError(str(error)) from None
     return Session(tuple(arenas), params, base)
+
+
+def _loaded(model: str, dtype: str, precision: str, mesh: Mesh) -> tuple[Policy, Any, TextTokenizer]:
+    try:
+        return load_policy(model, dtype=dtype, precision=precision, mesh=mesh)
+    except ModelError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _trained_and_base(policy: Policy, params: Any, mesh: Mesh, seed: int) -> tuple[Any, Any]:

@@ -28,6 +28,7 @@ from maro_jax.learner.update import Learner, LearnerState
 from maro_jax.learner.value import Judged, ValueFunction, ValueStatistics
 from maro_jax.policy.lora import with_base
 from maro_jax.run.config import TrainConfig
+from maro_jax.run.distributed import put
 from maro_jax.selfplay.episodes import LEARNER, Episodes, RolloutPlan
 
 # Purposes that keep the randomness of a run's parts apart.
@@ -149,7 +150,7 @@ class Trainer:
         return TrainState(
             learner=state,
             opponent=jax.tree.map(jnp.copy, state.params),
-            statistics=jax.device_put(nothing, self.learner.replicated),
+            statistics=put(nothing, self.learner.replicated),
             pool=Pool.empty(state.params, self.config.pool_size) if self.config.meets_past_selves else None,
             magnet=jax.tree.map(jnp.copy, state.params) if self.config.magnet else None,
             value=self.value.init() if self.value else None,
@@ -325,7 +326,7 @@ class Trainer:
                 yield streams
 
     def _no_point(self) -> jax.Array:
-        return jax.device_put(jnp.zeros((self.decisions.num_phases,), jnp.float32), self.learner.replicated)
+        return put(np.zeros((self.decisions.num_phases,), np.float32), self.learner.replicated)
 
     def _shuffled(self, arena: Arena, episodes: Episodes, game: int, iteration: int) -> np.ndarray:
         """Each finished episode gets the result of another one: sides keep their win rates, nothing else remains."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -18,6 +19,7 @@ from maro_jax.learner.optimizer import make_optimizer
 from maro_jax.learner.packing import PackingShape, Streams
 from maro_jax.policy.lora import with_base
 from maro_jax.policy.sharding import trained_shardings
+from maro_jax.run.distributed import put
 
 BATCH_AXES = ("data", "fsdp")
 
@@ -101,9 +103,9 @@ class Learner:
 
     def init(self, params: Any) -> LearnerState:
         """A fresh state around parameters (copied, and laid out as the mesh asks)."""
-        params = jax.device_put(params, self.params_sharding)
+        params = put(params, self.params_sharding)
         params = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=self.params_sharding)(params)
-        zero = jax.device_put(jnp.int32(0), self.replicated)
+        zero = put(np.int32(0), self.replicated)
         shardings = self.optimizer_layout(params)[1]
         opt_state = jax.jit(self.optimizer.init, out_shardings=shardings)(params)
         return LearnerState(params, opt_state, zero, jnp.copy(zero))
@@ -142,9 +144,9 @@ class Learner:
           The state after the step, and sums of `micro_batch_loss` with `grad_norm` and `skipped`.
         """
         grads, sums = self._zeros(state.params)
-        scale = jax.device_put(jnp.float32(1.0 / normaliser), self.replicated)
+        scale = put(np.float32(1.0 / normaliser), self.replicated)
         for streams in micro_batches:
-            placed = jax.device_put(streams, self.batch_sharding)
+            placed = put(streams, self.batch_sharding)
             known = reference if self.uses_reference else None
             given = state.params, self.base, known, reference_point, scale, placed
             grads, sums = self._accumulate(grads, sums, *given)

@@ -26,6 +26,7 @@ from jax.sharding import NamedSharding
 from maro_jax.learner.decisions import Decisions
 from maro_jax.learner.loss import encode_streams
 from maro_jax.learner.packing import PackingShape, Streams, pack
+from maro_jax.run.distributed import fetch, put
 from maro_jax.selfplay.episodes import Episodes
 
 RIDGE = 50.0  # as many behaviours of outcome 0 along every feature
@@ -96,7 +97,7 @@ class ValueFunction:
         """Statistics before anything was seen."""
         size = self.num_features
         nothing = ValueStatistics(jnp.zeros((size, size)), jnp.zeros((size,)))
-        return jax.device_put(nothing, self._replicated)
+        return put(nothing, self._replicated)
 
     def add(self, statistics: ValueStatistics, sums: ValueStatistics) -> ValueStatistics:
         """The statistics for the next iteration."""
@@ -135,13 +136,13 @@ class ValueFunction:
         number = np.where(eligible, 1 + np.arange(seat.size).reshape(seat.shape), 0).astype(np.float32)
         target = np.take_along_axis(outcome, np.maximum(seat, 0).astype(np.int64), axis=1).astype(np.float32)
         found, judged, sums = np.zeros(1 + seat.size, np.float32), np.zeros(1 + seat.size, bool), self.init()
-        weights, parts = jax.device_put(weights, self._replicated), []
+        weights, parts = put(weights, self._replicated), []
         # Packing carries two numbers for each behaviour: here they are its outcome and which one it is.
         for streams in pack(self._decisions, game, self._shapes, episodes, target, number, np.arange(len(seat))):
-            sums, values = self._read(sums, params, weights, jax.device_put(streams, self._rows))
+            sums, values = self._read(sums, params, weights, put(streams, self._rows))
             parts.append((streams.weight.astype(np.int64), values))
         for place, values in parts:  # asked for at last, so that no device waits for the host
-            found[place], judged[place] = np.asarray(values), True
+            found[place], judged[place] = fetch(values), True
         values, judged = found[1:].reshape(seat.shape), judged[1:].reshape(seat.shape)
         variance = float(target[judged].var()) if judged.any() else 0.0
         missed = float(np.square(target - values)[judged].mean()) if variance else 0.0

@@ -4,6 +4,9 @@ One Orbax step holds the arrays of a state and a JSON document beside them, so a
 both or neither. Orbax itself reads a flipped byte in an array without complaint; so a digest of
 each array is stored and compared when it is read. A step that cannot be read is set aside, never
 deleted, and the one before it is tried.
+
+Several processes write a step together, each what its devices hold, into a folder that all of them see; the first says
+which steps there are. A step is read by each for itself, and used only where all of them can read it.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from maro_jax.run.distributed import gathered, is_first, num_processes, put
 from maro_jax.run.fields import ConfigError
 
 _UNSIGNED = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
@@ -53,16 +57,18 @@ class Checkpoints:
         """Opens `directory`, creating it; the newest `keep` steps are kept."""
         self._directory = Path(directory).resolve()
         _silence_orbax()
-        self._manager = ocp.CheckpointManager(
-            self._directory,
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True),
-            item_names=("state", "meta"),
+        if is_first():
+            self._directory.mkdir(parents=True, exist_ok=True)
+        gathered(True)  # the others wait for the folder
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, cleanup_tmp_directories=True, create=False, multiprocessing_options=_jointly()
         )
+        self._manager = ocp.CheckpointManager(self._directory, options=options, item_names=("state", "meta"))
 
     def steps(self) -> list[int]:
         """Steps that were completely written, oldest first."""
         self.wait()
-        return sorted(self._manager.all_steps(read=True))
+        return gathered(sorted(self._manager.all_steps(read=True)))[0]
 
     def save(self, step: int, state: Any, meta: Mapping[str, Any]) -> None:
         """Starts writing `state` and `meta` as `step`; does nothing if that step is stored.
@@ -111,7 +117,8 @@ class Checkpoints:
         steps = self.steps()
         for step in reversed(steps):
             try:
-                leaves, meta = _read(self._manager, step, wanted, whole=True)
+                with _reader(self._directory) as reader:
+                    leaves, meta = _read(reader, step, wanted, whole=True)
             except _Damaged as damage:
                 self._set_aside(step, str(damage))
                 continue
@@ -146,15 +153,16 @@ class Checkpoints:
         self.close()
 
     def _set_aside(self, step: int, reason: str) -> None:
-        folder = self._directory / str(step)
-        aside = self._directory / f"{step}.bad-{time.strftime('%Y%m%d-%H%M%S')}"
-        folder.rename(aside)
+        if is_first():
+            aside = self._directory / f"{step}.bad-{time.strftime('%Y%m%d-%H%M%S')}"
+            (self._directory / str(step)).rename(aside)
+            print(
+                f"warning: checkpoint {step} is damaged ({reason}); it is now {aside}, and the one before it is tried",
+                file=sys.stderr,
+                flush=True,
+            )
+        gathered(True)  # the others wait for the new name
         self._manager.reload()
-        print(
-            f"warning: checkpoint {step} is damaged ({reason}); it is now {aside}, and the one before it is tried",
-            file=sys.stderr,
-            flush=True,
-        )
 
 
 def read_newest(directory: str | Path, abstract_part: Any) -> Restored | None:
@@ -175,9 +183,8 @@ def read_newest(directory: str | Path, abstract_part: Any) -> Restored | None:
         return None
     _silence_orbax()
     wanted = {name: _abstract(leaf) for name, leaf in _flatten(abstract_part).items()}
-    options = ocp.CheckpointManagerOptions(read_only=True)
-    with ocp.CheckpointManager(directory, options=options, item_names=("state", "meta")) as manager:
-        steps = sorted(manager.all_steps())
+    with _reader(directory) as manager:
+        steps = gathered(sorted(manager.all_steps()))[0]
         for step in reversed(steps):
             try:
                 leaves, meta = _read(manager, step, wanted, whole=False)
@@ -194,6 +201,18 @@ class _Damaged(Exception):
     """A step's files do not hold what was saved; `str()` says why, in a line."""
 
 
+def _jointly() -> ocp.options.MultiprocessingOptions:
+    """Orbax's options for what all processes do together; naming them makes it wait with time limits."""
+    return ocp.options.MultiprocessingOptions(primary_host=0, active_processes=set(range(jax.process_count())))
+
+
+def _reader(directory: Path) -> ocp.CheckpointManager:
+    """Reads steps in this process alone: one that fails leaves no other waiting."""
+    alone = ocp.options.MultiprocessingOptions(primary_host=jax.process_index(), active_processes={jax.process_index()})
+    options = ocp.CheckpointManagerOptions(read_only=True, create=False, multiprocessing_options=alone)
+    return ocp.CheckpointManager(directory, options=options, item_names=("state", "meta"))
+
+
 def _read(
     manager: ocp.CheckpointManager, step: int, wanted: Mapping[str, jax.ShapeDtypeStruct], *, whole: bool
 ) -> tuple[dict[str, jax.Array], dict[str, Any]]:
@@ -207,8 +226,28 @@ def _read(
 
     Raises:
       ConfigError: the step holds other arrays.
-      _Damaged: it cannot be read, or other values than were saved.
+      _Damaged: it cannot be read, in some process at least, or other values than were saved.
     """
+    leaves: dict[str, jax.Array] = {}
+    document: dict[str, Any] = {}
+    refusal = "", ""
+    try:
+        leaves, document = _load(manager, step, wanted, whole=whole)
+    except (ConfigError, _Damaged) as error:
+        refusal = type(error).__name__, str(error)
+    kind, reason = next((found for found in gathered(refusal) if found[0]), ("", ""))
+    if kind:
+        raise (ConfigError if kind == ConfigError.__name__ else _Damaged)(reason)
+    wrong = [name for name, value in digests(leaves).items() if document["digests"].get(name) != value]
+    if wrong:
+        raise _Damaged(f"{wrong[0]} does not hold the values that were saved")
+    return leaves, document["meta"]
+
+
+def _load(
+    manager: ocp.CheckpointManager, step: int, wanted: Mapping[str, jax.ShapeDtypeStruct], *, whole: bool
+) -> tuple[dict[str, jax.Array], dict[str, Any]]:
+    """Reads what `_read` verifies, and the whole JSON document, without asking other processes."""
     try:
         document = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         if document["meta_digest"] != _text_digest(document["meta"]):
@@ -226,10 +265,7 @@ def _read(
     except Exception as error:  # whatever a damaged file makes Orbax raise
         reason = str(error).strip() or type(error).__name__
         raise _Damaged(reason.splitlines()[0][:200]) from error
-    wrong = [name for name, value in digests(leaves).items() if document["digests"].get(name) != value]
-    if wrong:
-        raise _Damaged(f"{wrong[0]} does not hold the values that were saved")
-    return leaves, document["meta"]
+    return leaves, document
 
 
 def _silence_orbax() -> None:
@@ -296,14 +332,22 @@ def _on_device(name: str, leaf: Any) -> jax.Array:
     array = jnp.asarray(leaf)
     if isinstance(leaf, np.ndarray) and array.dtype != leaf.dtype:
         raise ValueError(f"{name} is {leaf.dtype}, of which JAX would keep {array.dtype} only")
-    return array
+    return put(array, _anywhere()) if num_processes() > 1 and array.is_fully_addressable else array
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     sharding = getattr(leaf, "sharding", None)
-    if sharding is None:
-        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    if sharding is None or (num_processes() > 1 and sharding.is_fully_addressable):
+        sharding = _anywhere()
     return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype, sharding=sharding)
+
+
+def _anywhere() -> jax.sharding.Sharding:
+    """Where an array goes that is laid out in no way: to the first device, or to all of several processes."""
+    devices = jax.devices()
+    if num_processes() == 1:
+        return jax.sharding.SingleDeviceSharding(devices[0])
+    return jax.sharding.NamedSharding(jax.sharding.Mesh(devices, "all"), jax.sharding.PartitionSpec())
 
 
 def _check_same(step: int, stored: Mapping[str, str], wanted: Mapping[str, str]) -> None:

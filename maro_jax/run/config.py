@@ -17,6 +17,7 @@ from maro_jax.run.fields import ConfigError, check, check_choice, nearest, setti
 from maro_jax.run.inputs import (
     EXAMPLE_GAME,
     check_model,
+    check_processes,
     check_targets,
     parse_games,
 )
@@ -207,7 +208,7 @@ class TrainConfig:
     fsdp: int = setting(1, "mesh size over which parameters are sharded", group="devices", low=1)
     tensor: int = setting(1, "mesh size of tensor parallelism", group="devices", low=1)
     cpu_devices: int = setting(
-        0, "virtual devices on a CPU; 0: as many as cores, if the batch divides by them",
+        0, "virtual devices on a CPU, of all processes together; 0: as many as cores, if the batch divides by them",
         group="devices", low=0,
     )  # fmt: skip
     remat: str = setting(
@@ -219,6 +220,24 @@ class TrainConfig:
         "default", "precision of matrix products", group="devices",
         choices=("default", "high", "highest"),
     )  # fmt: skip
+    distributed: str = setting(
+        "off", "auto: several processes find each other as Cloud TPU, SLURM, Open MPI or Kubernetes tells JAX; all run "
+        "the same command", group="processes", choices=("off", "auto"),
+    )  # fmt: skip
+    coordinator: str = setting(
+        "", "elsewhere: the first process's address, the same in all; its port must be free", group="processes",
+        example="10.0.0.1:8476",
+    )  # fmt: skip
+    num_processes: int = setting(0, "with --coordinator: how many processes there are", group="processes", low=0)
+    process_id: int = setting(
+        -1, "with --coordinator: which of them this is, counted from 0", group="processes", low=-1, example="0"
+    )
+    join_minutes: float = setting(
+        30.0, "how long a process waits for the others at the start", group="processes", positive=True
+    )
+    heartbeat_seconds: int = setting(
+        100, "a process that is silent for so long is lost, and the others end", group="processes", low=5
+    )
     profile: bool = setting(
         False, "write a trace of one iteration of self-play to the run's folder profile (on a CPU hundreds of MB)",
         group="devices",
@@ -237,6 +256,7 @@ class TrainConfig:
         self._check_credit()
         self._check_unused()
         self._check_adapter()
+        check_processes(self.distributed, self.coordinator, self.num_processes, self.process_id, self.cpu_devices)
         if self.warm_start_from:
             self._check_source()
         if not self.iterations and not self.warm_iterations:
@@ -293,21 +313,27 @@ class TrainConfig:
         self._check_divides(num_devices)
         return data, self.fsdp, self.tensor
 
+    @property
+    def joins_others(self) -> bool:
+        """Whether the run is trained by processes that have to find each other first."""
+        return bool(self.coordinator) or self.distributed == "auto"
+
     def num_cpu_devices(self, num_cores: int | None = None) -> int:
-        """Virtual devices to use on a CPU: those asked for, else the most that fit and divide.
+        """Virtual devices of this process on a CPU: its share of those asked for, else the most that fit and divide.
 
         Args:
           num_cores: cores of the machine; default: those this process may use.
         """
+        processes = max(1, self.num_processes)
         if self.cpu_devices:
-            return self.cpu_devices
+            return self.cpu_devices // processes
         if self.data:
-            return self.data * self.fsdp * self.tensor
-        cores = num_cores or available_cores()
+            return max(1, self.data * self.fsdp * self.tensor // processes)
+        cores = (num_cores or available_cores()) * processes
         inner = self.fsdp * self.tensor
         common = math.gcd(self.lanes, self.episodes // self.minibatches)
-        fitting = [n for n in range(1, cores // inner + 1) if common % (n * inner) == 0]
-        return max(fitting, default=1) * inner
+        fitting = [n * inner for n in range(1, cores // inner + 1) if common % (n * inner) == 0]
+        return max(1, max((n for n in fitting if n % processes == 0), default=inner) // processes)
 
     def resolved_run_dir(self) -> Path:
         """The run's folder as an absolute path."""

@@ -22,6 +22,7 @@ import platform
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,11 @@ from typing import Any
 from maro_jax.run.fields import ConfigError
 
 # What may change between the sessions of a run: nothing that its results depend on.
-_FREE_KEYS = frozenset({"run_dir", "save_every_minutes", "keep_checkpoints", "profile"})
+_FREE_KEYS = frozenset({
+    "run_dir", "save_every_minutes", "keep_checkpoints", "profile", "distributed", "coordinator", "num_processes",
+    "process_id", "join_minutes", "heartbeat_seconds",
+})  # fmt: skip
+_MARK = ".first-process"
 _PACKAGES = (
     "maro-jax", "jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint", "transformers",
     "tokenizers", "numpy",
@@ -145,9 +150,70 @@ class RunDirectory:
         """All recorded games, in the order of their files' names."""
         return read_games(self.path)
 
+    def mark(self, text: str) -> None:
+        """Leaves a text for the run's other processes, see `check_mark`."""
+        _replace(self.path / _MARK, text)
+
+    def check_mark(self, text: str, seconds: float = 60.0) -> None:
+        """Makes sure that this process sees the folder of the first.
+
+        Args:
+          text: that the first has given to `mark`.
+          seconds: until a network's file system must show it.
+
+        Raises:
+          ConfigError: it does not.
+        """
+        end = time.monotonic() + seconds
+        while not (self.path / _MARK).is_file() or (self.path / _MARK).read_text() != text:
+            if time.monotonic() > end:
+                raise ConfigError(
+                    f"--run_dir={self.path} is not the folder that the first process writes to; all processes need "
+                    "one that they share, for example --run_dir=/mnt/shared/runs/my-run"
+                )
+            time.sleep(0.1)
+
     def close(self) -> None:
         """Gives the folder free for another process."""
         os.close(self._lock)
+
+
+class FollowedDirectory(RunDirectory):
+    """A run's folder to all processes of a run but the first, which alone writes: here nothing is kept or found."""
+
+    def __init__(self, path: str | Path):
+        super().__init__(Path(path).expanduser().resolve(), {}, None, -1)
+
+    def mark(self, text: str) -> None:
+        """Leaves nothing."""
+
+    def record(self, devices: Mapping[str, Any]) -> list[str]:
+        """Records nothing."""
+        return []
+
+    def summary(self) -> dict[str, Any] | None:
+        """None."""
+        return None
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Writes nothing."""
+
+    def matches(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def write_matches(self, results: Mapping[str, Any]) -> None:
+        """Writes nothing."""
+
+    def metrics(self, resumed_step: int = 0) -> Metrics:
+        """Metrics that are not written."""
+        return _UnwrittenMetrics(Path(os.devnull))
+
+    def write_games(self, name: str, games: Sequence[Mapping[str, Any]]) -> None:
+        """Writes nothing."""
+
+    def close(self) -> None:
+        """Does nothing: there is no lock."""
 
 
 def recorded_config(folder: str | Path) -> dict[str, Any] | None:
@@ -219,6 +285,14 @@ class Metrics:
         if not self._path.exists():
             return []
         return [json.loads(line) for line in self._path.read_text().splitlines()]
+
+
+class _UnwrittenMetrics(Metrics):
+    def __init__(self, path: Path):
+        self._path = path
+
+    def write(self, step: int, **values: Any) -> None:
+        pass
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -102,6 +102,46 @@ def check_targets(flag: str, targets: str) -> None:
         raise ConfigError(f"{flag}={targets} matches none of {', '.join(LAYER_MATRICES)}, {example}")
 
 
+def check_processes(distributed: str, coordinator: str, num_processes: int, process_id: int, cpu_devices: int) -> None:
+    """Checks how the processes of a run are to find each other: in no way, by the first one's address, or `auto`.
+
+    Raises:
+      ConfigError: the settings are given in part, or cannot be.
+    """
+    example = "for example --coordinator=10.0.0.1:8476 --num_processes=2 --process_id=0"
+    given = {"coordinator": bool(coordinator), "num_processes": num_processes > 0, "process_id": process_id >= 0}
+    if distributed == "auto":
+        if any(given.values()):
+            name = next(name for name in given if given[name])
+            raise ConfigError(
+                f"--{name} says what --distributed=auto finds out by itself; leave out one or the other, {example}"
+            )
+        if cpu_devices:
+            raise ConfigError(
+                f"--cpu_devices={cpu_devices} is shared out among all processes, whose number --distributed=auto does "
+                f"not tell in time; leave it out, or name the processes, {example}"
+            )
+        return
+    if not any(given.values()):
+        return
+    if not all(given.values()):
+        missing = ", ".join(f"--{name}" for name in given if not given[name])
+        raise ConfigError(f"several processes need --coordinator, --num_processes and --process_id: {missing} is "
+                          f"missing, {example}")  # fmt: skip
+    host, _, port = coordinator.rpartition(":")
+    if not host or not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 2**16:
+        raise ConfigError(f"--coordinator={coordinator} is not of the form HOST:PORT, {example}")
+    if process_id >= num_processes:
+        raise ConfigError(
+            f"--process_id={process_id} must lie below --num_processes={num_processes}: they count from 0, {example}"
+        )
+    if cpu_devices % num_processes:
+        raise ConfigError(
+            f"--cpu_devices={cpu_devices} does not divide by --num_processes={num_processes}, for example "
+            f"--cpu_devices={num_processes * max(1, cpu_devices // num_processes)}"
+        )
+
+
 def check_player(name: str, value: str, words: tuple[str, ...]) -> None:
     """Checks that `value` is one of `words`, `tiny`, the folder of a run with a checkpoint, or that of a model.
 

@@ -13,7 +13,7 @@ from maro_jax.run.data_config import CheckConfig, ImportConfig, ScriptedConfig
 from maro_jax.run.evaluate_config import EvaluateConfig
 from maro_jax.run.export_config import ExportConfig
 from maro_jax.run.fields import ConfigError
-from maro_jax.run.flags import from_args, help_text, run_cli
+from maro_jax.run.flags import from_args, help_text, parse, run_cli
 from maro_jax.run.play_config import PlayConfig
 from maro_jax.run.presets import PRESETS
 from maro_jax.run.replay_config import ReplayConfig
@@ -205,6 +205,41 @@ def test_mesh_and_cpu_devices():
     assert sharded.num_cpu_devices(num_cores=8) == 8
     for cores in range(1, 9):
         assert sharded.mesh_shape(sharded.num_cpu_devices(num_cores=cores))[1:] == (2, 2)
+    joined = {"coordinator": "10.0.0.1:8476", "num_processes": 3, "process_id": 1}
+    of_three = dataclasses.replace(config, **joined)
+    assert of_three.num_cpu_devices(num_cores=8) * 3 == 24 and of_three.num_cpu_devices(num_cores=3) * 3 == 6
+    assert dataclasses.replace(of_three, cpu_devices=12).num_cpu_devices() == 4
+    assert dataclasses.replace(of_three, data=6).num_cpu_devices() == 2
+
+
+JOINED = "--coordinator=host:8476 --num_processes=2 --process_id=0"
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ("--coordinator=host:8476", "--num_processes, --process_id is missing, for example --coordinator="),
+        ("--num_processes=2 --process_id=1", "--coordinator is missing"),
+        ("--process_id=0", "--coordinator, --num_processes is missing"),
+        (f"{JOINED} --coordinator=host", "--coordinator=host is not of the form HOST:PORT"),
+        (f"{JOINED} --coordinator=host:70000", "is not of the form HOST:PORT"),
+        (f"{JOINED} --process_id=2", "--process_id=2 must lie below --num_processes=2: they count from 0"),
+        (f"{JOINED} --cpu_devices=3", "--cpu_devices=3 does not divide by --num_processes=2"),
+        (f"{JOINED} --distributed=auto", "--coordinator says what --distributed=auto finds out by itself"),
+        ("--distributed=auto --cpu_devices=4", "whose number --distributed=auto does not tell in time"),
+        ("--distributed=yes", "--distributed=yes is not one of off, auto"),
+    ],
+)
+def test_processes_named_in_part_are_refused(flags, sentence):
+    with pytest.raises(ConfigError) as refused:
+        parse(TrainConfig, flags.split())
+    assert sentence in str(refused.value)
+
+
+def test_processes_are_joined_only_when_named():
+    assert not make_config().joins_others
+    for flags in (JOINED, "--distributed=auto"):
+        assert parse(TrainConfig, flags.split()).joins_others
 
 
 def _make_run(folder, checkpoint):
