@@ -32,7 +32,9 @@
 #   --delete-when-done     `babysit` gives the slice back at the end
 #   --poll=30              seconds between two looks, and before the first repetition of what failed
 #   --stop-seconds=300     --worker=N|all   --lines=100   --follow   --yes
-#   --multi-host           allow slices of several hosts: each gets the same command; the trainer must join them itself
+#   --shared=DIR           slices of several hosts need it: a folder that all of them see, where the run is kept
+#                          (Filestore, Lustre, or a bucket mounted by Cloud Storage FUSE; docs/pods.md)
+#   --mount=COMMAND        run on each worker where nothing is mounted at that folder yet
 #   --dry-run              print every command, run none
 #
 # Exit codes are the trainer's where there is one: 0 done, 2 usage, 3 not finite, 75 stopped and saved; 1 gave up.
@@ -43,8 +45,8 @@ ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 readonly ROOT
 readonly VERBS="create status setup train babysit logs pull ssh stop delete doctor help"
 readonly VALUES="name zone project type runtime network service-account bucket run-id env-file retries stall-minutes
-  poll stop-seconds worker lines"
-readonly SWITCHES="spot reserved on-demand dirty delete-when-done follow yes multi-host dry-run"
+  poll stop-seconds worker lines shared mount"
+readonly SWITCHES="spot reserved on-demand dirty delete-when-done follow yes dry-run"
 
 name="${MARO_TPU_NAME:-maro}" zone="${MARO_TPU_ZONE:-}" project="${MARO_TPU_PROJECT:-}" type="${MARO_TPU_TYPE:-}"
 runtime="${MARO_TPU_RUNTIME:-}" network="${MARO_TPU_NETWORK:-}" service_account="${MARO_TPU_SERVICE_ACCOUNT:-}"
@@ -53,7 +55,7 @@ retries="${MARO_TPU_RETRIES:-30}" stall_minutes="${MARO_TPU_STALL_MINUTES:-180}"
 stop_seconds="${MARO_TPU_STOP_SECONDS:-300}" worker="${MARO_TPU_WORKER:-}" lines="${MARO_TPU_LINES:-100}"
 spot="${MARO_TPU_SPOT:-}" reserved="${MARO_TPU_RESERVED:-}" on_demand="${MARO_TPU_ON_DEMAND:-}"
 dirty="${MARO_TPU_DIRTY:-}" delete_when_done="${MARO_TPU_DELETE_WHEN_DONE:-}" follow="${MARO_TPU_FOLLOW:-}"
-yes="${MARO_TPU_YES:-}" multi_host="${MARO_TPU_MULTI_HOST:-}" dry_run="${MARO_TPU_DRY_RUN:-}"
+yes="${MARO_TPU_YES:-}" dry_run="${MARO_TPU_DRY_RUN:-}" shared="${MARO_TPU_SHARED:-}" mount="${MARO_TPU_MOUNT:-}"
 rest=() # what follows --
 
 # -- Words ------------------------------------------------------------------------------------------------------------
@@ -172,6 +174,10 @@ check_options() {
     refuse "--bucket=$bucket must be a bucket or a folder in one, for example --bucket=gs://my-bucket/runs"
   [[ -z "$worker" || "$worker" =~ ^([0-9]{1,4}|all)$ ]] ||
     refuse "--worker=$worker must be a number or all, for example --worker=0"
+  [[ -z "$shared" || "$shared" =~ ^(/[-_.A-Za-z0-9]+)+$ ]] ||
+    refuse "--shared=$shared must be a folder's whole path, for example --shared=/mnt/shared"
+  [[ -z "$mount" || -n "$shared" ]] ||
+    refuse "--mount says how to mount the folder that --shared names, for example --shared=/mnt/shared"
   if [[ -n "$type" ]]; then
     runtime="${runtime:-$(runtime_of "$type")}" # each refuses a type it does not know
     hosts_of "$type" >/dev/null
@@ -185,19 +191,19 @@ require() {
     case "$option" in
       zone) refuse "--zone is missing, for example --zone=us-east5-b or MARO_TPU_ZONE=us-east5-b" ;;
       type) refuse "--type is missing, for example --type=v6e-8; allowed: v2-N to v4-N, v5litepod-N, v5p-N, v6e-N" ;;
-      bucket) refuse "babysit needs --bucket, since a preempted TPU loses its disk and the run with it, for example" \
-        "--bucket=gs://my-bucket" ;;
+      bucket) refuse "babysit needs --bucket (or --shared), since a preempted TPU loses its disk and the run with it," \
+        "for example --bucket=gs://my-bucket" ;;
     esac
   done
 }
 
-# As long as the trainer does not join its hosts, several of them would train apart from each other.
-require_one_host() {
+# The hosts of a slice train one run: each writes its part of a checkpoint, and reads that of others when they change.
+require_shared_folder() {
   local hosts
   hosts="$(hosts_of "$type")"
-  ((hosts == 1)) || [[ -n "$multi_host" ]] ||
-    refuse "--type=$type has $hosts hosts, and maro_jax.train runs on one; take a slice of one host, for example" \
-      "--type=v6e-8, or say --multi-host if your trainer joins its hosts itself"
+  ((hosts == 1)) || [[ -n "$shared" ]] ||
+    refuse "--type=$type has $hosts hosts, which need a folder that all of them see, for example" \
+      "--shared=/mnt/shared (docs/pods.md); or take a slice of one host, for example --type=v6e-8"
 }
 
 runtime_of() {
@@ -386,6 +392,7 @@ pack_code() {
 set_up() {
   local there="maro/$run_id" text count steps
   steps="mkdir -p $there && chmod 700 maro $there && cd $there"
+  [[ -z "$mount" ]] || steps="{ mountpoint -q $(quoted "$shared") || { $mount; }; } && $steps"
   if [[ -z "$bucket" || -n "$env_file" ]]; then
     on all 4 120 "$steps" || return 1
   fi
@@ -428,7 +435,8 @@ look_at_training() {
       seen[field["state"]]++
       if (field["stopped"] == "yes") stopped = 1
       if (field["state"] == "ended" && field["code"] != "0") {
-        rank = (field["code"] == 2) ? 4 : (field["code"] == 3) ? 3 : (field["code"] == 75) ? 1 : 2
+        rank = (field["code"] == 2) ? 5 : (field["code"] == 3) ? 4 : (field["code"] == 75) ? 1 : 3
+        if (field["code"] == 76 || field["code"] == 134) rank = 2  # lost the one that failed
         if (rank > worst) { worst = rank; code = field["code"] } } }
     END {
       if (!worst) code = (seen["ended"] == NR) ? 0 : "-"
@@ -444,6 +452,7 @@ stop_training() { on all 2 $((stop_seconds + 120)) "$(worker_command stop "$stop
 
 # Ships, sets up and starts; a run that is going on already is left alone.
 launch() {
+  local together=()
   look_at_training 4
   if [[ "$VERDICT" == running ]]; then
     say "run $run_id is going on already, at step $STEP"
@@ -451,13 +460,15 @@ launch() {
   fi
   [[ "$VERDICT" != failing ]] || stop_training || return 1
   set_up || return 1
-  on all 4 120 "$(worker_command start "${bucket:--}" ${rest[@]+"${rest[@]}"})"
+  (($(hosts_of "$type") == 1)) || together=(--distributed=auto)
+  on all 4 120 "$(worker_command start "${bucket:--}" "${shared:--}" ${together[@]+"${together[@]}"} \
+    ${rest[@]+"${rest[@]}"})"
 }
 
-# The end of the log of the first worker that failed.
+# The end of the log of the first worker that failed as the whole attempt did.
 show_failure() {
   local index
-  index="$(sed -n '/state=ended/{/code=0 /!s/.*worker=\([0-9]*\) .*/\1/p;}' <<<"$REPORTS" | sort -n | head -n 1)"
+  index="$(sed -n "/state=ended code=$CODE /s/.*worker=\([0-9]*\) .*/\1/p" <<<"$REPORTS" | sort -n | head -n 1)"
   say "-- the last lines of worker ${index:-0}:"
   on "${index:-0}" 1 60 "$(worker_command log 30)" >&2 || true
 }
@@ -544,8 +555,8 @@ train() {
   require zone
   refuse_run_dir
   know_type
-  require_one_host
-  [[ -n "$bucket" || -z "$spot" ]] || say "note: without --bucket a preemption loses the run"
+  require_shared_folder
+  [[ -n "$bucket$shared" || -z "$spot" ]] || say "note: without --bucket or --shared a preemption loses the run"
   pack_code
   require_slice
   launch || exit 1
@@ -563,8 +574,9 @@ train() {
 
 babysit() {
   local attempt=0 idle=0 best=-1
-  require zone type bucket
-  require_one_host
+  require zone type
+  [[ -n "$shared" ]] || require bucket
+  require_shared_folder
   refuse_run_dir
   pack_code
   trap 'say "no longer watching; slice and run go on, and the same command watches again"; exit 130' INT
@@ -607,7 +619,7 @@ babysit() {
 }
 
 finish_babysitting() {
-  say "run $run_id is done: $bucket/$run_id/run"
+  say "run $run_id is done: ${shared:-$bucket}/$run_id/run"
   if [[ -n "$delete_when_done" ]]; then
     release_slice
   else

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # The part of launch/tpu.sh that runs on each TPU worker; it is shipped with the code and not called by hand.
 #   tpu_worker.sh setup RUN                     the Python environment, once for each set of pinned versions
-#   tpu_worker.sh start RUN BUCKET [FLAGS]      starts training apart from this shell (BUCKET: gs://... or -)
+#   tpu_worker.sh start RUN BUCKET SHARED [FLAGS]
+#                                               starts training apart from this shell (BUCKET: gs://... or -)
 #   tpu_worker.sh report RUN                    one line: worker, state, exit code, last step
 #   tpu_worker.sh log RUN LINES [follow]        the end of this worker's log
 #   tpu_worker.sh stop RUN SECONDS              terminate, wait for the save, then kill
 # All of a run lies in ~/maro/RUN: code/, run/ (the trainer's run directory), env (secrets, mode 0600), worker.log.
+# With SHARED (a folder that all workers see, or -) run/ is a link to SHARED/RUN/run, and every worker trains on it.
 set -euo pipefail
 umask 077
 
@@ -78,13 +80,13 @@ start() {
 
 # Runs in a session of its own until the trainer has ended and its results are safe.
 supervise() {
-  local bucket="$1" code=0 uploader=""
-  shift
+  local bucket="$1" shared="$2" code=0 uploader=""
+  shift 2
   echo "$$" >"$dir/supervisor.pid"
   # A machine that goes down terminates every process: the trainer saves, and this waits for it.
   trap : TERM
   echo "-- $(date -u +%FT%TZ) attempt begins: $(head -n 1 "$dir/code/code.txt" 2>/dev/null)"
-  if restore "$bucket"; then
+  if share "$shared" && restore "$bucket"; then
     train_to_end "$@" &
     local trainer="$!"
     echo "$trainer" >"$dir/trainer.pid"
@@ -95,6 +97,7 @@ supervise() {
   else
     code=74
   fi
+  [[ "$code" != 134 ]] || echo "-- JAX ended this process, most likely since another host was lost"
   echo "-- $(date -u +%FT%TZ) attempt ended with exit code $code"
   # Done is done only when the results have left this disk.
   upload_at_end "$bucket" || { [[ "$code" != 0 ]] || code=74; }
@@ -122,6 +125,15 @@ wait_for() {
     wait "$1" || code="$?"
     kill -0 "$1" 2>/dev/null || return "$code"
   done
+}
+
+# A shared folder has the run whatever becomes of this machine; a run from before, on this disk alone, is not hidden.
+share() {
+  [[ "$1" != - ]] || return 0
+  [[ -d "$1" ]] || { echo "error: there is no folder $1 on worker $(worker_index); mount it, see --mount" && return 1; }
+  [[ ! -d "$dir/run" || -L "$dir/run" ]] || { echo "error: $dir/run is on this disk, not in $1" && return 1; }
+  mkdir -p "$1/$run/run"
+  ln -sfn "$1/$run/run" "$dir/run"
 }
 
 # A disk that has the run is ahead of the bucket. A failure to look must not be taken for an empty bucket: an attempt

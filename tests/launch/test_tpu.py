@@ -132,6 +132,10 @@ DRY_RUNS = {
     "v6e": [*JOURNEY[:1], "--type=v6e-8", "--network=n", "--service-account=s@example.org", *JOURNEY[1:]],
     "spot": ["create", "--type=v5litepod-16", "--spot"],
     "reserved": ["create", "--type", "v5p-32", "--reserved"],
+    "several-hosts": [
+        *("babysit", "--type=v6e-16", "--shared=/mnt/shared", "--mount=sudo mount -t nfs 10.0.0.2:/maro /mnt/shared"),
+        *flags("--seed=1"),
+    ],
     "train-without-bucket": ["train", "--type=v4-8", *flags("--seed=1")],
     "logs": ["logs", "--worker=3", "--follow", "--lines=5"],
     "stop": ["stop", "--stop-seconds=60"],
@@ -282,17 +286,33 @@ def test_stop_kills_what_does_not_end(desk):
     assert "state=ended code=137" in desk.tpu("status").stdout
 
 
-def test_several_hosts_each_get_the_command_when_asked_for(desk):
-    desk.ready(hosts=2)
-    arguments = ("--type=v4-16", "--bucket=gs://my-bucket", *flags("--plan=lame,0"))
+def test_several_hosts_train_one_run_in_a_folder_that_they_share(desk):
+    shared = desk.folder / "shared"
+    shared.mkdir()
+    plan = "--plan=lost,hang,lame,0"
+    arguments = ["--type=v4-16", "--bucket=gs://my-bucket", *flags(plan)]
     refused = desk.tpu("babysit", *arguments)
-    assert refused.returncode == 2 and "--multi-host" in refused.stderr and desk.calls() == []
-    ran = desk.tpu("babysit", "--multi-host", *arguments)
+    assert refused.returncode == 2 and "--shared=/mnt/shared" in refused.stderr and desk.calls() == []
+    desk.order(hosts=2, events={"2": "PREEMPTED"})
+    ran = desk.tpu("babysit", f"--shared={shared}", "--mount=echo mounted >>mounts", *arguments)
     assert ran.returncode == 0, ran.stderr
-    assert "worker-1 | step 1: 1" in ran.stderr  # the one that failed, while the other waited for it
+    assert "worker-1 | step 1: lost" in ran.stderr and "worker-0 | step 1: lost" not in ran.stderr
+    assert "worker-1 | step 3: 1" in ran.stderr  # the one that failed, while the other waited for it
+    assert len(desk.calls("queued-resources", "create")) == 2
     for index in range(2):
-        assert [attempt["step"] for attempt in desk.attempts(f"worker-{index}/maro/maro/run")] == [1, 2]
+        lines = (shared / f"maro/run/attempts-{index}.jsonl").read_text().splitlines()
+        there = f"--run_dir={desk.cloud}/worker-{index}/maro/maro/run"
+        assert [json.loads(line)["flags"] for line in lines] == [[there, "--distributed=auto", plan]] * 4
         assert (desk.cloud / f"buckets/my-bucket/maro/logs/worker-{index}.log").exists()
+        # On the machine that is there now, for each of the attempts it saw.
+        assert (desk.cloud / f"worker-{index}/mounts").read_text() == "mounted\n" * 2
+    assert len((shared / "maro/run/metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_shared_folder_that_is_not_there_fails_the_attempt(desk):
+    desk.ready(hosts=2)
+    ran = desk.tpu("babysit", f"--shared={desk.folder}/none", "--type=v4-16", *flags("--plan=0"))
+    assert ran.returncode == 1 and "there is no folder" in ran.stderr
 
 
 def test_logs_and_pull_bring_the_run_home(desk):
@@ -403,6 +423,9 @@ def test_a_careless_file_of_secrets_is_refused(desk, content, mode, reason):
         (["create", "--name=My TPU"], "small letters"),
         (["create", "--", "--seed=1"], "nothing after --"),
         (["babysit", "--", "--seed=1"], "--bucket=gs://my-bucket"),
+        (["train", "--type=v6e-16", "--", "--seed=1"], "has 4 hosts, which need a folder that all of them see"),
+        (["train", "--shared=folder"], "whole path"),
+        (["train", "--mount=true"], "--shared=/mnt/shared"),
         (["babysit", "--bucket=my-bucket"], "gs://"),
         (["train", "--retries=many"], "whole number"),
         (["train", "--", "--run_dir=runs/a"], "--run-id"),
