@@ -2,7 +2,7 @@
 
 All are started with the same command and hold the same things on their hosts, so that each can decide alike. What only
 one can know (whether the run's folder may be used, when it is time to save) is told to all by the first; what is asked
-of any one (to stop) counts for all. With one process nothing here does anything, or imports JAX.
+of any one (to stop) counts for all. With one process nothing here does anything, or loads a framework.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from maro_jax.run import exit_codes
 from maro_jax.run.config import TrainConfig
 from maro_jax.run.fields import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Result = TypeVar("Result")
 
@@ -48,6 +49,7 @@ def join(config: TrainConfig) -> None:
       AgreedError: they were started with different commands.
     """
     import jax
+    import numpy as np
 
     if config.distributed == "auto":
         arguments: dict[str, Any] = {}
@@ -193,6 +195,7 @@ def gathered(value: Any) -> list[Any]:
     """
     if _alone():
         return [value]
+    import numpy as np
     from jax.experimental import multihost_utils
 
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
@@ -247,6 +250,7 @@ def put(tree: Any, sharding: Any) -> Any:
 
 def _put(leaf: Any, sharding: Any) -> Any:
     import jax
+    import numpy as np
 
     if isinstance(leaf, jax.Array):
         if not leaf.is_fully_addressable:
@@ -259,6 +263,8 @@ def _put(leaf: Any, sharding: Any) -> Any:
 
 def fetch(array: Any) -> np.ndarray:
     """A whole array on the host of every process, however it is laid out."""
+    import numpy as np
+
     if _alone() or array.is_fully_addressable or array.is_fully_replicated:
         return np.asarray(array)
     from jax.experimental import multihost_utils
