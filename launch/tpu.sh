@@ -287,7 +287,8 @@ STATE="" # set by look_at_slice: ABSENT, UNKNOWN, or what the provider says
 look_at_slice() {
   local text hush=1 # a look every --poll seconds is not worth a line
   if ! text="$(tpus 1 60 queued-resources describe "$name" --format='value(state.state)' 2>&1)"; then
-    [[ "$text" == *NOT_FOUND* ]] && STATE=ABSENT || { STATE=UNKNOWN && say "${text##*$'\n'}"; }
+    STATE=ABSENT
+    [[ "$text" == *NOT_FOUND* ]] || { STATE=UNKNOWN && say "${text##*$'\n'}"; }
     return 0
   fi
   STATE="${text##*$'\n'}"

@@ -22,7 +22,7 @@ ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "PYTHONUNBUFFERED": "1",
 }
-PATIENCE = 400.0  # seconds that a test waits before it fails
+PATIENCE = 600.0  # seconds that a test waits before it fails
 
 
 @dataclasses.dataclass
