@@ -49,6 +49,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     keep_freed_memory()
     if config.tasks:
         return _answer_tasks(config) | {"config": dataclasses.asdict(config)}
+    if config.plays_api:
+        return _match_api(config) | {"config": dataclasses.asdict(config)}
     arrange_cpu_devices(config.num_cpu_devices())
     check_cpu_devices(config.cpu_devices)
     settings = _settings(config.policy)
@@ -77,6 +79,33 @@ def _match(config: EvaluateConfig, session: Session, players: dict[str, Any]) ->
     )  # fmt: skip
     phase.finish()
     return dataclasses.asdict(result)
+
+
+def _match_api(config: EvaluateConfig) -> dict[str, Any]:
+    """A match against a model behind an API."""
+    if importlib.util.find_spec("openai") is None:
+        raise ConfigError("players behind an API need the openai client; install it with: pip install 'maro-jax[api]'")
+    arrange_cpu_devices(1)
+    import jax
+
+    from maro_jax.league.api_match import open_player, play_api_match
+
+    scripted = config.policy in SCRIPTED
+    settings = _settings("tiny" if scripted else config.policy)
+    # Weights are read onto all devices; the games take one.
+    count = jax.device_count()
+    session = _session(dataclasses.replace(config, lanes=count, num_games=count), settings)
+    params: Any = config.policy
+    if not scripted:
+        params = jax.device_put(session.whole(_params(session, config.policy)), jax.devices()[0])
+    player = open_player(config, config.opponent, session.arena.table, config.opponent_temperature)
+    phase = Console().phase("match", config.num_games)
+    played = play_api_match(
+        session, params, player, config.num_games, lanes=config.lanes, purpose=PURPOSE,
+        temperature=config.temperature, progress=phase.update,
+    )  # fmt: skip
+    phase.finish()
+    return played.as_data()
 
 
 def _everybody(config: EvaluateConfig, session: Session, players: dict[str, Any]) -> dict[str, Any]:
@@ -225,6 +254,8 @@ def _main(config: EvaluateConfig) -> int:
         print(table(result["table"]["headers"], result["table"]["rows"]))
     elif config.plays_everybody:
         _print_standings(config, result)
+    elif config.plays_api:
+        _print_api_match(config, result)
     else:
         _print_match(config, result)
     if config.json:
@@ -245,6 +276,30 @@ def _print_match(config: EvaluateConfig, result: dict[str, Any]) -> None:
         f"{result['games_per_second']:.0f} games/s, {result['truncated']:.1%} of the games cut off "
         "(counted as one half)"
     )
+
+
+def _print_api_match(config: EvaluateConfig, result: dict[str, Any]) -> None:
+    if result["games"]:
+        _print_match(config, result)
+    else:
+        print(f"{config.policy} against {config.opponent}: no deal without a fault, so that there is no result")
+    api, played = result["api"], result["with_faulty_games"]["games"]
+    faults, calls, latency = api["faults"], api["calls"], api["calls"]["latency"]
+    if faults["moves"] or api["engine_errors"]:
+        print(
+            f"\n{faults['games']} of {played} games set apart with their deals: a scripted player made "
+            f"{faults['moves']} moves for {config.opponent} and {api['engine_errors']} after errors of this program; "
+            f"the first: {faults['listed'][0]['reason']}"
+        )
+    rows = [[name.replace("_", " "), calls[name]] for name in ("calls", "requests", "retries", "failed")]
+    rows += [[f"requests failed: {kind.replace('_', ' ')}", count] for kind, count in calls["failures"].items()]
+    rows += [["replies asked for again", api["unusable_replies"]], ["tokens in", calls["tokens_in"]]]
+    rows += [["tokens out", calls["tokens_out"]]]
+    rows += [["dollars", calls["dollars"]]] if calls["dollars"] is not None else []
+    rows += [[f"latency {name}, s", seconds] for name, seconds in latency.items() if seconds is not None]
+    print("\n" + table([config.opponent, ""], rows))
+    if api["gave_up"]:
+        print(f"no more requests were sent after a while: {api['gave_up']}")
 
 
 def _print_standings(config: EvaluateConfig, result: dict[str, Any]) -> None:

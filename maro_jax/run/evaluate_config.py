@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from maro_jax.run.api_config import ApiConfig, is_api
 from maro_jax.run.config import available_cores, round_up
 from maro_jax.run.directory import recorded_config
 from maro_jax.run.fields import ConfigError, check, setting
@@ -17,7 +18,7 @@ OF_RUN = ("warm_start", "past")
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateConfig(ApiConfig):
     """A match of a policy and others, or scripted players: common deals, sides swapped.
 
     With --tasks it answers tasks of lm-evaluation-harness instead, and so do the weights that it began with.
@@ -25,13 +26,14 @@ class EvaluateConfig:
 
     policy: str = setting(
         "runs/werewolf-tiny",
-        "who is measured: a run folder (its newest weights), a model folder or 'tiny'",
+        "who is measured: a run folder (its newest weights), a model folder or 'tiny'; against an API model also "
+        "heuristic or random",
         group="players", positional=True,
     )  # fmt: skip
     opponent: str = setting(
         "warm_start",
-        "whom it plays: warm_start or past (selves) of the run, heuristic, random, a run or a model folder; of several "
-        "(a,b,c) everybody plays everybody",
+        "whom it plays: warm_start or past (selves), heuristic, random, a run, a model folder or api:MODEL; "
+        "of several (a,b,c) everybody plays everybody",
         group="players",
         example="heuristic",
     )
@@ -82,7 +84,8 @@ class EvaluateConfig:
         """
         check(self)
         self._refuse_of_the_other("match" if self.tasks else "tasks")
-        check_player("policy", self.policy, ())
+        self.check_api(() if self.tasks else self.opponents, "opponent")
+        check_player("policy", self.policy, SCRIPTED if self.plays_api else ())
         if self.json:
             check_output("json", self.json)
         if self.tasks:
@@ -124,7 +127,10 @@ class EvaluateConfig:
         if self.games:
             parse_games(self.games)
         for name in self.opponents:
-            check_player("opponent", name, (*OF_RUN, *SCRIPTED))
+            if not is_api(name):
+                check_player("opponent", name, (*OF_RUN, *SCRIPTED))
+        if self.plays_api:
+            self._check_api_match()
         if len(set(self.opponents)) < len(self.opponents):
             raise ConfigError(f"--opponent={self.opponent} names somebody twice; name each once, for example "
                               "--opponent=warm_start,heuristic")  # fmt: skip
@@ -147,6 +153,31 @@ class EvaluateConfig:
         if self.cpu_devices:
             self.mesh_shape(self.cpu_devices)
 
+    def _check_api_match(self) -> None:
+        """Checks what is different where every move of one player is paid for."""
+        if len(self.opponents) > 1:
+            raise ConfigError(f"--opponent={self.opponent} are several players, and a model behind an API plays one "
+                              "at a time; name it alone, for example --opponent=api:my-model")  # fmt: skip
+        if self.num_games == type(self).num_games:
+            raise ConfigError(
+                f"--num_games={self.num_games} is the default among players on this machine, and a model behind an API "
+                "is asked for every move; name a number, for example --num_games=32"
+            )
+        if self.policy in SCRIPTED and not self.games:
+            raise ConfigError(f"--policy={self.policy} is of no run, so that --games must name the game, for example "
+                              f"--games={EXAMPLE_GAME}")  # fmt: skip
+        if self.policy in SCRIPTED and self.temperature != 1:
+            raise ConfigError(f"--temperature={self.temperature} means nothing to --policy={self.policy}, who samples "
+                              "no tokens; leave it out")  # fmt: skip
+        if self.cpu_devices > 1:
+            raise ConfigError(f"--cpu_devices={self.cpu_devices} is for games that this machine leads alone; against a "
+                              "model behind an API leave it out")  # fmt: skip
+
+    @property
+    def plays_api(self) -> bool:
+        """Whether an opponent is a model behind an API."""
+        return not self.tasks and any(is_api(name) for name in self.opponents)
+
     @property
     def task_names(self) -> tuple[str, ...]:
         """Those of `--tasks`, as they were given."""
@@ -166,7 +197,7 @@ class EvaluateConfig:
     @property
     def strangers(self) -> tuple[str, ...]:
         """Opponents that are runs or models of their own."""
-        return tuple(name for name in self.opponents if name not in (*OF_RUN, *SCRIPTED))
+        return tuple(name for name in self.opponents if name not in (*OF_RUN, *SCRIPTED) and not is_api(name))
 
     @property
     def plays_everybody(self) -> bool:

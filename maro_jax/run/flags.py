@@ -40,6 +40,7 @@ _EXAMPLES: Mapping[type, tuple[str, ...]] = {
         "python -m maro_jax.evaluate runs/werewolf-tiny",
         "python -m maro_jax.evaluate runs/a --opponent=runs/b --num_games=4096",
         "python -m maro_jax.evaluate --opponent=heuristic --json=match.json",
+        "python -m maro_jax.evaluate runs/a --opponent=api:my-model --api_base=http://localhost:8000/v1 --num_games=32",
         "python -m maro_jax.evaluate runs/qwen --tasks=gsm8k,ifeval --limit=100 --json=transfer.json",
     ),
     ReplayConfig: (
@@ -159,7 +160,7 @@ def help_text(config_class: type[Config], preset: str | None = None) -> str:
             f"Defaults are those of --preset={values['preset']}; presets: {', '.join(PRESETS)}.",
         ]
     group = None
-    for field in dataclasses.fields(config_class):
+    for field in sorted(dataclasses.fields(config_class), key=lambda field: field.name in _inherited(config_class)):
         if field.metadata["group"] != group:
             group = field.metadata["group"]
             lines += ["", f"{group[0].upper()}{group[1:]}"]
@@ -241,6 +242,12 @@ def _sentence(message: str) -> str:
         return reason
     setting, _, _ = prefix.removeprefix("flag ").partition("=")
     return f"{prefix.removeprefix('flag ')} is not allowed: it must be true or false, for example {setting}=true"
+
+
+def _inherited(config_class: type) -> set[str]:
+    """Names of the fields that a configuration shares with others: the help lists them last."""
+    return {field.name for base in config_class.__bases__ if dataclasses.is_dataclass(base)
+            for field in dataclasses.fields(base)}  # fmt: skip
 
 
 def _positional(config_class: type) -> list[str]:

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 from games.core import GameSpec
 
-LEARNER, OPPONENT, HEURISTIC, RANDOM, PERSON = range(5)
+LEARNER, OPPONENT, HEURISTIC, RANDOM, PERSON, API = range(6)
 Array = Any  # a JAX array on the device, a NumPy array once fetched
-HOLDERS = ("learner", "opponent", "heuristic", "random", "person")
+HOLDERS = ("learner", "opponent", "heuristic", "random", "person", "api")
 
 
 @jax.tree_util.register_dataclass
@@ -40,7 +40,7 @@ class Behaviours:
       seat: int8[E, B].
       role: int8[E, B].
       phase: int8[E, B].
-      holder: int8[E, B], `LEARNER`, `OPPONENT`, `HEURISTIC`, `RANDOM` or `PERSON`.
+      holder: int8[E, B], `LEARNER`, `OPPONENT`, `HEURISTIC`, `RANDOM`, `PERSON` or `API`.
       legal: bool[E, B, A].
       action: int16[E, B].
       start: int32[E, B], position in the seat's stream where the reply begins.

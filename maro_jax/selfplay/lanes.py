@@ -287,7 +287,7 @@ def _scripted_replies(
         due = speaking(lanes)
         _, lane = jax.lax.top_k(due.astype(jnp.int8), rows)
         due = due[lane]
-        some, records = _scripted_reply(table, plan, root, jax.tree.map(lambda leaf: leaf[lane], lanes), records, due)
+        some, records = scripted_reply(table, plan, root, jax.tree.map(lambda leaf: leaf[lane], lanes), records, due)
         lane = jnp.where(due, lane, lanes.mode.shape[0])
         written = {name: getattr(lanes, name).at[lane].set(getattr(some, name), mode="drop") for name in _REPLY_FIELDS}
         return dataclasses.replace(lanes, **written), records
@@ -299,10 +299,13 @@ def _scripted_replies(
 _REPLY_FIELDS = ("mode", "length", "section", "node", "action", "utterances", "utterance_lengths")
 
 
-def _scripted_reply(
+def scripted_reply(
     table: Table, plan: RolloutPlan, root: jax.Array, lanes: LaneState, records: Episodes, speaking: jax.Array
 ) -> tuple[LaneState, Episodes]:
-    """A whole reply where `speaking` bool[L]: empty thought, speech by template, the action's label."""
+    """A whole reply where `speaking` bool[L]: empty thought, speech by template, the action's label.
+
+    Arguments as those of `advance`. Holders other than `HEURISTIC` play at random.
+    """
     holder = lanes.of_actor(lanes.holder)
     episode = plan.episode[jnp.minimum(lanes.slot, plan.episode.shape[0] - 1)]
     keys = purpose_key(root, SCRIPT, episode, lanes.game.step)
