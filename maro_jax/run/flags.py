@@ -11,6 +11,7 @@ import dataclasses
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from absl import flags
@@ -111,7 +112,7 @@ def parse(config_class: type[Config], arguments: Sequence[str]) -> Config:
     if len(rest) > len(positional):
         raise ConfigError(_unexpected(rest[len(positional)], names))
     for name, value in zip(positional, rest, strict=False):
-        if value.partition("=")[0] in names and "=" in value:
+        if "=" in value and (value.partition("=")[0] in names or not Path(value).exists()):
             raise ConfigError(_unexpected(value, names))
         if name in given:
             raise ConfigError(f"unexpected argument {value}, since --{name}={given[name]} is given; name one of them")
