@@ -122,7 +122,8 @@ def open_builder(folder: Path) -> tfds.core.DatasetBuilder:
     try:
         return tfds.builder_from_directory(str(folder))
     except Exception as error:  # whatever TFDS makes of a damaged file
-        raise ConfigError(f"{folder} cannot be opened by TFDS: {str(error).splitlines()[0][:200]}") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ConfigError(f"{folder} cannot be opened by TFDS: {reason}") from None
 
 
 def complete(folder: Path, manifest: Manifest, split: str) -> tuple[list[Shard], str]:

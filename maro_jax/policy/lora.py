@@ -7,7 +7,7 @@ trained, kept by an optimizer and saved. A batch may hold rows of different adap
 `[rows, in, rank]`.
 
 We compute it ourselves instead of intercepting a plain model's products: that way the products see each row's own
-adapter, also inside a loop over layers and in any type. The tests hold it against PEFT.
+adapter. The tests hold it against PEFT.
 """
 
 import dataclasses
