@@ -56,6 +56,17 @@ def test_a_match_is_played_printed_and_written(
     assert CANARY not in printed.out + printed.err + written
 
 
+def test_a_model_of_ours_plays_one_behind_an_api(tmp_path: Path):
+    with chat_server(lambda number: "") as server:
+        code = evaluate(
+            "tiny", "--opponent=api:m", f"--api_base={server.address}", "--games=kuhn-v0", "--num_games=8",
+            "--lanes=4", f"--json={tmp_path / 'match.json'}",
+        )  # fmt: skip
+    result = json.loads((tmp_path / "match.json").read_text())
+    assert code == 0 and result["games"] == 8 and result["api"]["engine_errors"] == 0
+    assert result["api"]["calls"]["answered"] >= 8  # each game asks the model behind the API at least once
+
+
 def test_a_server_that_refuses_the_key_is_told_in_one_sentence(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
