@@ -37,7 +37,8 @@
 #   --mount=COMMAND        run on each worker where nothing is mounted at that folder yet
 #   --dry-run              print every command, run none
 #
-# Exit codes are the trainer's where there is one: 0 done, 2 usage, 3 not finite, 75 stopped and saved; 1 gave up.
+# Exit codes are the trainer's where there is one: 0 done, 2 usage, 3 not finite, 74 disk full, 75 stopped and saved; 1
+# gave up.
 # The Cloud TPU API behind this script serves v2 to v6e. Newer TPUs are reached through Compute Engine or GKE.
 set -euo pipefail
 
@@ -436,7 +437,8 @@ look_at_training() {
       seen[field["state"]]++
       if (field["stopped"] == "yes") stopped = 1
       if (field["state"] == "ended" && field["code"] != "0") {
-        rank = (field["code"] == 2) ? 5 : (field["code"] == 3) ? 4 : (field["code"] == 75) ? 1 : 3
+        rank = (field["code"] == 2) ? 6 : (field["code"] == 74) ? 5 : (field["code"] == 3) ? 4 : 3
+        if (field["code"] == 75) rank = 1
         if (field["code"] == 76 || field["code"] == 134) rank = 2  # lost the one that failed
         if (rank > worst) { worst = rank; code = field["code"] } } }
     END {
@@ -503,7 +505,7 @@ watch_training() {
         [[ "$VERDICT" != failing ]] || stop_training >&2 || true
         case "$VERDICT:$CODE" in
           ended:0) OUTCOME="done" ;;
-          *:2 | *:3 | stopped:*) OUTCOME=final ;;
+          *:2 | *:3 | *:74 | stopped:*) OUTCOME=final ;;
           *) OUTCOME=again ;;
         esac
         [[ "$OUTCOME" == "done" || "$CODE" == 75 ]] || show_failure

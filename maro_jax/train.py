@@ -21,6 +21,8 @@ from maro_jax.run.fields import ConfigError
 from maro_jax.run.flags import run_cli
 from maro_jax.run.replay_html import write_replay
 from maro_jax.run.signals import StopSignal
+from maro_jax.run.stopwatch import Stopwatch
+from maro_jax.run.storage import writing_to
 
 if TYPE_CHECKING:
     from maro_jax.data.recorder import Recorder
@@ -51,6 +53,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
       ConfigError: if the configuration cannot be used, in one sentence.
       Stopped: on SIGINT or SIGTERM, after saving.
       NotFinite: after `max_bad_steps` steps in a row that were not finite.
+      NotWrittenError: the run's folder cannot be written any more.
     """
     config.validate()
     with distributed.alone_at_once(Stopped, NotFinite):
@@ -59,13 +62,14 @@ def train(config: TrainConfig) -> dict[str, Any]:
             distributed.join(config)
         directory = _open(config)
         try:
-            summary = distributed.gathered(directory.summary())[0]
-            if summary is None:
-                with StopSignal() as stop:
-                    summary = _run(config, directory, stop)
-            if distributed.is_first():
-                _report(summary, directory)
-            return summary
+            with writing_to(directory.path):
+                summary = distributed.gathered(directory.summary())[0]
+                if summary is None:
+                    with StopSignal() as stop:
+                        summary = _run(config, directory, stop)
+                if distributed.is_first():
+                    _report(summary, directory)
+                return summary
         finally:
             directory.close()
 
@@ -98,7 +102,7 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
     from maro_jax.league.session import device_facts
     from maro_jax.run.checkpoint import Checkpoints
 
-    begun, console = time.monotonic(), Console(enabled=distributed.is_first())
+    begun, console, watch = time.monotonic(), Console(enabled=distributed.is_first()), Stopwatch()
     compiled = dataclasses.asdict(compiling())
     trainer, memory, state = distributed.together(lambda: _prepare(config))
     notes = distributed.together(lambda: directory.record(device_facts()))
@@ -118,8 +122,10 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
 
         def save(step: int) -> None:
             if recorder:
-                recorder.flush()  # what a checkpoint has behind it must be on disk
-            checkpoints.save(step, state, {"seconds": seconds()})
+                with watch("datasets"):
+                    recorder.flush()  # what a checkpoint has behind it must be on disk
+            with watch("checkpoints"):
+                checkpoints.save(step, state, {"seconds": seconds()})
 
         def leave_if_asked(step: int) -> None:
             if name := next(filter(None, distributed.gathered(stop.name)), ""):
@@ -135,14 +141,17 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
                 state, report, played = trainer.iterate(state, iteration)
             done = iteration + 1
             report |= _match_if_due(config, trainer, state, done)
-            metrics.write(done, **report)
-            console.iteration(done, trainer.total_iterations, **_columns(report))
+            with watch("metrics"):
+                metrics.write(done, **report)
+                console.iteration(done, trainer.total_iterations, **_columns(report))
             if config.utility == "kto" and done > trainer.warm_iterations:
                 for note in _alarms(report):
                     console.line(f"note: {note}")
-            _record_if_due(config, directory, trainer, played, done)
+            with watch("games for the replay"):
+                _record_if_due(config, directory, trainer, played, done)
             if recorder:
-                _keep_episodes(recorder, config, trainer, played, report, done)
+                with watch("datasets"):
+                    _keep_episodes(recorder, config, trainer, played, report, done)
             if int(state.learner.bad_steps) >= config.max_bad_steps:
                 raise NotFinite(
                     f"{config.max_bad_steps} optimizer steps in a row were not finite, see {directory.path}"
@@ -152,7 +161,7 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
                 last_save = time.monotonic()
         save(trainer.total_iterations)
         summary = _final_matches(config, directory, trainer, state, console, leave_if_asked)
-        summary |= _costs(trainer, seconds(), compiled)
+        summary |= _costs(trainer, seconds(), compiled) | {"beside": watch.shares()}
     directory.write_summary(summary)
     return summary
 
@@ -439,6 +448,9 @@ def _report(summary: dict[str, Any], directory: RunDirectory) -> None:
         )
     if of := summary.get("compile"):
         print(f"compiled: {of['programs']} programs in {of['seconds']:.0f} s")
+    if of := summary.get("beside"):
+        parts = ", ".join(f"{part} {share:.1%}" for part, share in of.items())
+        print(f"waited for what is beside playing and learning: {sum(of.values()):.1%} of the last session ({parts})")
     print(f"replay: {write_replay(directory.path, directory.replay)}")
     print(directory.path)
 

@@ -29,6 +29,7 @@ from maro_jax.data.encode import serialise
 from maro_jax.data.schema import VERSION, Header, dataset_name, features
 from maro_jax.run.directory import write_json
 from maro_jax.run.fields import ConfigError
+from maro_jax.run.storage import saving_to
 
 SHARD_EPISODES = 1024  # at most; what an iteration keeps beyond that goes to further shards
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}"  # a shard's name does not change when others follow
@@ -144,15 +145,16 @@ class EpisodeWriter:
         number = sum(shard.split == split for shard in self.shards)
         name = f"{self.name}-{split}.array_record-{number:05d}"
         part = self.folder / f".{name}.part"
-        writer = ArrayRecordWriter(str(part), OPTIONS)
         episodes = behaviours = record_bytes = 0
-        for example in itertools.chain([first], itertools.islice(examples, self.shard_episodes - 1)):
-            record = serialise(example)
-            writer.write(record)
-            episodes += 1
-            behaviours += len(example["behaviours"]["seat"])
-            record_bytes += len(record)
-        writer.close()
+        with saving_to(self.folder, RuntimeError):
+            writer = ArrayRecordWriter(str(part), OPTIONS)
+            for example in itertools.chain([first], itertools.islice(examples, self.shard_episodes - 1)):
+                record = serialise(example)
+                writer.write(record)
+                episodes += 1
+                behaviours += len(example["behaviours"]["seat"])
+                record_bytes += len(record)
+            writer.close()
         digest = file_digest(part)
         _make_durable(part)
         part.replace(self.folder / name)

@@ -28,6 +28,7 @@ import orbax.checkpoint as ocp
 
 from maro_jax.run.distributed import gathered, is_first, num_processes, put
 from maro_jax.run.fields import ConfigError
+from maro_jax.run.storage import saving_to
 
 _UNSIGNED = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
@@ -82,6 +83,7 @@ class Checkpoints:
 
         Raises:
           ValueError: `step` is older than a stored one, or an array has a type JAX does not hold.
+          NotWrittenError: the folder cannot be written.
         """
         if step in self.steps():
             return
@@ -92,10 +94,11 @@ class Checkpoints:
             "arrays": {name: _describe(leaf) for name, leaf in leaves.items()},
             "digests": digests(leaves),
         }
-        saved = self._manager.save(
-            step,
-            args=ocp.args.Composite(state=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(document)),
-        )
+        with saving_to(self._directory):
+            saved = self._manager.save(
+                step,
+                args=ocp.args.Composite(state=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(document)),
+            )
         if not saved:
             raise ValueError(f"checkpoint {step} is not newer than those stored: {self.steps()}")
 
@@ -132,9 +135,14 @@ class Checkpoints:
         return None
 
     def wait(self) -> None:
-        """Waits until all is written; raises what went wrong in the background."""
-        self._manager.wait_until_finished()
-        self._manager.check_for_errors()
+        """Waits until all is written.
+
+        Raises:
+          NotWrittenError: something went wrong in the background.
+        """
+        with saving_to(self._directory):
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
 
     def close(self) -> None:
         """Waits and frees what Orbax holds."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from maro_jax.run import exit_codes
 from maro_jax.run.config import TrainConfig
 from maro_jax.run.fields import ConfigError
+from maro_jax.run.storage import NotWrittenError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -143,9 +144,9 @@ def _explain(error: BaseException) -> int:
     """Says on stderr why this process ends; returns its exit code."""
     import jax
 
-    if isinstance(error, ConfigError):
+    if isinstance(error, ConfigError | NotWrittenError):
         print(f"error: {error}", file=sys.stderr)
-        return exit_codes.USAGE
+        return exit_codes.USAGE if isinstance(error, ConfigError) else exit_codes.STORAGE
     which = f"process {jax.process_index()} of {jax.process_count()}"
     text = str(error)
     if isinstance(error, jax.errors.JaxRuntimeError) and any(word in text.lower() for word in _GONE):

@@ -25,6 +25,7 @@ from maro_jax.run.fields import ConfigError, check_choice, describe, nearest
 from maro_jax.run.play_config import PlayConfig
 from maro_jax.run.presets import PRESETS
 from maro_jax.run.replay_config import ReplayConfig
+from maro_jax.run.storage import NotWrittenError
 
 Config = TypeVar(
     "Config", TrainConfig, EvaluateConfig, ReplayConfig, ExportConfig, PlayConfig, CheckConfig, ImportConfig,
@@ -134,13 +135,16 @@ def run_cli(
     """Runs a command: flags, then `main(config)`, then exits with the code it returns.
 
     A `ConfigError` from `main` (a run directory of another configuration, say) ends like a wrong
-    flag: one sentence, exit code 2.
+    flag: one sentence, exit code 2. A `NotWrittenError` (a full disk, say) is said as shortly: exit code 74.
     """
     config = from_args(config_class, argv)
     try:
         code = main(config)
     except ConfigError as error:
         _refuse(error)
+    except NotWrittenError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = exit_codes.STORAGE
     raise SystemExit(code)
 
 

@@ -213,7 +213,7 @@ def test_the_slice_is_given_back_when_done(desk):
     assert not (desk.cloud / "vm").exists() and len(desk.attempts()) == 1
 
 
-@pytest.mark.parametrize("code", [2, 3])
+@pytest.mark.parametrize("code", [2, 3, 74])
 def test_what_trying_again_cannot_mend_is_not_tried_again(desk, code):
     desk.ready()
     ran = desk.tpu("babysit", "--bucket=gs://my-bucket", *flags(f"--plan={code}"))
