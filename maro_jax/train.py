@@ -144,9 +144,9 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
             with watch("metrics"):
                 metrics.write(done, **report)
                 console.iteration(done, trainer.total_iterations, **_columns(report))
-            if config.utility == "kto" and done > trainer.warm_iterations:
-                for note in _alarms(report):
-                    console.line(f"note: {note}")
+            kto = config.utility == "kto" and done > trainer.warm_iterations
+            for note in _skips(report) + (_alarms(report) if kto else []):
+                console.line(f"note: {note}")
             with watch("games for the replay"):
                 _record_if_due(config, directory, trainer, played, done)
             if recorder:
@@ -292,6 +292,13 @@ def _columns(report: dict[str, Any]) -> dict[str, Any]:
         "win_rate": "win_rate",
     }
     return {short: round(report[name], 4) if name in report else "" for name, short in names.items()}
+
+
+def _skips(report: dict[str, Any]) -> list[str]:
+    """A note on optimizer steps that were not taken."""
+    spikes, others = int(report["spikes"]), int(report["skipped"] - report["spikes"])
+    reasons = [f"{others} not finite"] * (others > 0) + [f"{spikes} with a gradient that stood out"] * (spikes > 0)
+    return [f"optimizer steps skipped: {', '.join(reasons)}"] if reasons else []
 
 
 def _alarms(report: dict[str, Any]) -> list[str]:

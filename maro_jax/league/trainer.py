@@ -111,7 +111,8 @@ class Trainer:
             schedule = optax.linear_schedule(rate, rate * final, max(1, steps))
             return Learner(
                 self.decisions, shapes, mesh, credit, schedule,
-                optimizer=config.optimizer, max_grad_norm=config.max_grad_norm, base=base, **weights,
+                optimizer=config.optimizer, max_grad_norm=config.max_grad_norm, max_spike=config.max_spike, base=base,
+                **weights,
             )  # fmt: skip
 
         self.warm_iterations = config.warm_iterations
@@ -455,6 +456,7 @@ def _report(sums: list[dict[str, Any]]) -> dict[str, float]:
         "saturated": total["saturated"] / behaviours,
         "grad_norm": total["grad_norm"] / len(steps),
         "skipped": total["skipped"],
+        "spikes": total["spikes"],
         "learning_rate": steps[-1]["learning_rate"].item(),
         "learnt_behaviours": total["behaviours"],
     }

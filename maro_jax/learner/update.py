@@ -1,4 +1,4 @@
-"""The update: gradients summed over micro-batches, one optimizer step, and a guard against what is not finite."""
+"""The update: gradients summed over micro-batches, and one optimizer step, unless the guard does not let it pass."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from maro_jax.credit.objective import CreditOptions
 from maro_jax.learner.decisions import Decisions
+from maro_jax.learner.guard import Norms
 from maro_jax.learner.loss import micro_batch_loss
 from maro_jax.learner.optimizer import make_optimizer
 from maro_jax.learner.packing import PackingShape, Streams
@@ -34,12 +35,14 @@ class LearnerState:
       opt_state: the optimizer's state.
       step: int32[], optimizer steps taken or skipped.
       bad_steps: int32[], steps skipped in a row because something was not finite.
+      norms: the last gradient norms.
     """
 
     params: Any
     opt_state: Any
     step: jax.Array
     bad_steps: jax.Array
+    norms: Norms
 
 
 class Learner:
@@ -58,6 +61,7 @@ class Learner:
         *,
         optimizer: str,
         max_grad_norm: float,
+        max_spike: float,
         entropy_weight: float,
         magnet_weight: float = 0.0,
         context_weight: float = 0.0,
@@ -73,6 +77,7 @@ class Learner:
           schedule: learning rate by optimizer step.
           optimizer: `muon` or `adam`.
           max_grad_norm: gradients are clipped to this global norm.
+          max_spike: steps whose norm stands out by more standard deviations are skipped; 0: none for that.
           entropy_weight: weight of the entropy bonus.
           magnet_weight: weight of the KL to the magnet, which then takes the reference's place.
           context_weight: weight of language modelling beside the replies (for cloning).
@@ -89,6 +94,7 @@ class Learner:
         self.params_sharding = trained_shardings(decisions.policy, mesh)
         self.replicated = NamedSharding(mesh, PartitionSpec())
         self.batch_sharding = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+        self.max_spike = max_spike
         self.entropy_weight, self.context_weight = entropy_weight, context_weight
         self.magnet_weight = magnet_weight
         sums_sharding = jax.tree.map(lambda _: self.replicated, self._zero_sums())
@@ -108,7 +114,8 @@ class Learner:
         zero = put(np.int32(0), self.replicated)
         shardings = self.optimizer_layout(params)[1]
         opt_state = jax.jit(self.optimizer.init, out_shardings=shardings)(params)
-        return LearnerState(params, opt_state, zero, jnp.copy(zero))
+        norms = jax.jit(Norms.none, out_shardings=self.replicated)()
+        return LearnerState(params, opt_state, zero, jnp.copy(zero), norms)
 
     def optimizer_layout(self, params: Any) -> tuple[Any, Any]:
         """Shapes and shardings of the optimizer's state for parameters, or for their shapes."""
@@ -141,7 +148,7 @@ class Learner:
           reference_point: float32[phases], z0 in force.
 
         Returns:
-          The state after the step, and sums of `micro_batch_loss` with `grad_norm` and `skipped`.
+          The state after the step, and sums of `micro_batch_loss` with `grad_norm`, `skipped` and `spikes`.
         """
         grads, sums = self._zeros(state.params)
         scale = put(np.float32(1.0 / normaliser), self.replicated)
@@ -195,18 +202,22 @@ class Learner:
     def _apply_fn(self, state: LearnerState, grads: Any, sums: dict) -> tuple[LearnerState, dict]:
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm) & jnp.isfinite(sums["loss"])
-        safe = jax.tree.map(lambda g: jnp.where(finite, g, 0.0), grads)
+        spike = finite & state.norms.stands_out(norm, self.max_spike)
+        good = finite & ~spike
+        safe = jax.tree.map(lambda g: jnp.where(good, g, 0.0), grads)
         updates, opt_state = self.optimizer.update(safe, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
 
         def keep(new: Any, old: Any) -> Any:
-            return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+            return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
 
         following = LearnerState(
             params=keep(params, state.params),
             opt_state=keep(opt_state, state.opt_state),
             step=state.step + 1,
             bad_steps=jnp.where(finite, 0, state.bad_steps + 1),
+            norms=state.norms.remember(norm),
         )
         rate = jnp.asarray(self.schedule(state.step), jnp.float32)
-        return following, sums | {"grad_norm": norm, "skipped": 1.0 - finite, "learning_rate": rate}
+        told = {"grad_norm": norm, "skipped": 1.0 - good, "spikes": 1.0 * spike, "learning_rate": rate}
+        return following, sums | told

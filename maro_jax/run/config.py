@@ -166,6 +166,10 @@ class TrainConfig:
         ".*", "regular expression for the matrices it changes: query, key, value, output, gate, up, down",
         group="learning", example="'query|value'",
     )  # fmt: skip
+    max_spike: float = setting(
+        6.0, "skip a step whose gradient norm is so many standard deviations above the mean of the last 128; 0: none",
+        group="learning", low=0,
+    )  # fmt: skip
     max_bad_steps: int = setting(
         8, "stop (exit code 3) after so many steps in a row that are not finite",
         group="learning", low=1,

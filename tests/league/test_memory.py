@@ -123,6 +123,7 @@ def deep_learner(remat: str) -> tuple[Learner, int]:
         optax.constant_schedule(1e-3),
         optimizer="adam",
         max_grad_norm=1.0,
+        max_spike=0.0,
         entropy_weight=0.0,
     )
     return learner, of.shards

@@ -1,5 +1,6 @@
 """The optimizer step: the same on every mesh, and without effect where something is not finite."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -10,6 +11,7 @@ import optax
 import pytest
 
 from maro_jax.credit.objective import CreditOptions
+from maro_jax.learner.guard import ENOUGH, WINDOW, Norms
 from maro_jax.learner.update import Learner, LearnerState
 from tests.learner.material import SHAPE, assert_close, material, plain_loss
 from tests.selfplay.playing import mesh_of
@@ -29,6 +31,7 @@ def learner(mesh: str, max_grad_norm: float = 1e9, optimizer: str = "adam") -> L
         optax.constant_schedule(RATE),
         optimizer=optimizer,
         max_grad_norm=max_grad_norm,
+        max_spike=6.0,
         entropy_weight=ENTROPY,
     )
 
@@ -175,6 +178,26 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted():
     assert int(state.bad_steps) == 0 and report["skipped"] == 0
     assert int(state.step) == 5
     assert not np.array_equal(state.params["embedding"], before.params["embedding"])
+
+
+def test_a_step_whose_gradient_stands_out_changes_nothing_and_ends_nothing():
+    given, place = material("text"), learner("one device")
+    state, reference, point = start("one device")
+    state, report = place.step(state, given.packed(), NORMALISER, reference, point)
+    norm = float(report["grad_norm"])
+    usual = norm / 100 * (1 + 0.1 * np.random.default_rng(0).normal(size=ENOUGH)).astype(np.float32)
+    seen = Norms(jnp.zeros((WINDOW,), jnp.float32).at[:ENOUGH].set(usual), jnp.int32(ENOUGH))
+    state = dataclasses.replace(state, norms=jax.device_put(seen, place.replicated))
+    before = jax.device_get(state)
+    state, report = place.step(state, given.packed(), NORMALISER, reference, point)
+    assert (report["skipped"], report["spikes"]) == (1, 1)
+    after = jax.device_get(state)
+    jax.tree.map(np.testing.assert_array_equal, (after.params, after.opt_state), (before.params, before.opt_state))
+    assert after.bad_steps == 0 and after.norms.count == ENOUGH + 1
+    # It is remembered, so that the like of it stands out no more.
+    state, report = place.step(state, given.packed(), NORMALISER, reference, point)
+    state, report = place.step(state, given.packed(), NORMALISER, reference, point)
+    assert (report["skipped"], report["spikes"]) == (0, 0)
 
 
 def test_the_parameters_given_are_left_alone():
