@@ -9,7 +9,10 @@ import pytest
 from nbclient import NotebookClient
 
 from tests.entry_points import SMALL
+from tests.policy.hf_fixture import make_model_folder
 
+SMALL_MODEL = {**{name: value for name, value in SMALL.items() if name != "games"}, "iterations": 1, "lora_rank": 2}
+SMALL_SCAN = [f"--{name}={value}" for name, value in {"preset": "werewolf-smoke", **SMALL, "games": "kuhn-v0"}.items()]
 COLAB = Path(__file__).resolve().parents[1] / "colab"
 SHORT = {  # parameters of a short run, and what it must have shown
     "play_and_see": (
@@ -19,6 +22,14 @@ SHORT = {  # parameters of a short run, and what it must have shown
     "train_and_watch": (
         f'PRESET = "werewolf-smoke"\nCHANGES = {SMALL!r}',
         ["trained against its warm start", "image/png", "<iframe", "model.safetensors"],
+    ),
+    "bring_a_model": (
+        f'MODEL, GAMES = "model", "kuhn-v0:thought_tokens=4"\nCHANGES = {SMALL_MODEL!r}',
+        ["frozen but for an adapter of", "<iframe", "adapter_model.safetensors", "merged/model.safetensors"],
+    ),
+    "scan_a_setting": (
+        f'SEEDS = "0"\nSETTINGS = {SMALL_SCAN!r}',
+        ["decompose=none", "image/png", "Results"],
     ),
 }
 MOST_SECONDS = 1200  # for a cell
@@ -54,6 +65,8 @@ def test_notebooks_set_themselves_up_alike():
 @pytest.mark.parametrize("name", SHORT)
 def test_a_notebook_runs(name: str, tmp_path: Path):
     parameters, shown = SHORT[name]
+    if name == "bring_a_model":
+        make_model_folder(tmp_path / "model", "qwen3", num_layers=1)
     notebook = jupytext.read(COLAB / f"{name}.py")
     notebook.cells.insert(cell_tagged(notebook, "parameters") + 1, nbformat.v4.new_code_cell(parameters))
     client = NotebookClient(notebook, timeout=MOST_SECONDS, resources={"metadata": {"path": str(tmp_path)}})
