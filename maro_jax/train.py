@@ -23,6 +23,7 @@ from maro_jax.run.replay_html import write_replay
 from maro_jax.run.signals import StopSignal
 from maro_jax.run.stopwatch import Stopwatch
 from maro_jax.run.storage import writing_to
+from maro_jax.run.tensorboard import check_installed
 
 if TYPE_CHECKING:
     from maro_jax.data.recorder import Recorder
@@ -56,6 +57,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
       NotWrittenError: the run's folder cannot be written any more.
     """
     config.validate()
+    if config.tensorboard:
+        check_installed()
     with distributed.alone_at_once(Stopped, NotFinite):
         if config.joins_others:
             _arrange(config)
@@ -133,7 +136,7 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
                 checkpoints.wait()
                 raise Stopped(name)
 
-        metrics, last_save = directory.metrics(first), time.monotonic()
+        metrics, last_save = directory.metrics(first, config.tensorboard), time.monotonic()
         console.start(first)
         for iteration in range(first, trainer.total_iterations):
             leave_if_asked(iteration)
@@ -160,6 +163,7 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
                 save(done)
                 last_save = time.monotonic()
         save(trainer.total_iterations)
+        metrics.close()
         summary = _final_matches(config, directory, trainer, state, console, leave_if_asked)
         summary |= _costs(trainer, seconds(), compiled) | {"beside": watch.shares()}
     directory.write_summary(summary)

@@ -242,6 +242,10 @@ class TrainConfig:
     heartbeat_seconds: int = setting(
         100, "a process that is silent for so long is lost, and the others end", group="processes", low=5
     )
+    tensorboard: bool = setting(
+        False, "keep the metrics as event files too, in the run's folder tensorboard (needs the extra tensorboard)",
+        group="devices",
+    )  # fmt: skip
     profile: bool = setting(
         False, "write a trace of one iteration of self-play to the run's folder profile (on a CPU hundreds of MB)",
         group="devices",

@@ -7,6 +7,7 @@ matches.json    results of the final matches played so far
 summary.json    written last: the run is finished
 checkpoints/    see checkpoint.py
 games/          recorded games for the replay
+tensorboard/    event files, with --tensorboard
 episodes/       datasets of episodes, with --record_episodes
 """
 
@@ -28,11 +29,12 @@ from pathlib import Path
 from typing import Any
 
 from maro_jax.run.fields import ConfigError
+from maro_jax.run.tensorboard import TensorBoard
 
 # What may change between the sessions of a run: nothing that its results depend on.
 _FREE_KEYS = frozenset({
-    "run_dir", "save_every_minutes", "keep_checkpoints", "profile", "distributed", "coordinator", "num_processes",
-    "process_id", "join_minutes", "heartbeat_seconds",
+    "run_dir", "save_every_minutes", "keep_checkpoints", "profile", "tensorboard", "distributed", "coordinator",
+    "num_processes", "process_id", "join_minutes", "heartbeat_seconds",
 })  # fmt: skip
 _MARK = ".first-process"
 _PACKAGES = (
@@ -134,9 +136,12 @@ class RunDirectory:
         """Replaces `matches`, so that a run stopped between two of them need not play them again."""
         write_json(self.path / "matches.json", results)
 
-    def metrics(self, resumed_step: int = 0) -> Metrics:
-        """Opens `metrics.jsonl`, without the rows newer than `resumed_step`."""
-        return Metrics(self.path / "metrics.jsonl", resumed_step)
+    def metrics(self, resumed_step: int = 0, tensorboard: bool = False) -> Metrics:
+        """Opens `metrics.jsonl`, without the rows newer than `resumed_step`; event files beside it if asked for."""
+        metrics = Metrics(self.path / "metrics.jsonl", resumed_step)
+        if tensorboard:
+            metrics.told_again = TensorBoard(self.path / "tensorboard", metrics.rows())
+        return metrics
 
     def write_games(self, name: str, games: Sequence[Mapping[str, Any]]) -> None:
         """Stores recorded games (the schema of `replay_html`) under `name`, replacing it."""
@@ -205,7 +210,7 @@ class FollowedDirectory(RunDirectory):
     def write_matches(self, results: Mapping[str, Any]) -> None:
         """Writes nothing."""
 
-    def metrics(self, resumed_step: int = 0) -> Metrics:
+    def metrics(self, resumed_step: int = 0, tensorboard: bool = False) -> Metrics:
         """Metrics that are not written."""
         return _UnwrittenMetrics(Path(os.devnull))
 
@@ -266,7 +271,12 @@ class Metrics:
 
     A resumed run repeats the steps since its checkpoint, so rows beyond it are cut off first,
     and with them a last line that a kill left half written.
+
+    Attributes:
+      told_again: event files that hold the same; None if there are none.
     """
+
+    told_again: TensorBoard | None = None
 
     def __init__(self, path: Path, resumed_step: int = 0):
         self._path = path
@@ -279,6 +289,13 @@ class Metrics:
         row = {"step": int(step), **{name: _plain(value) for name, value in values.items()}}
         with self._path.open("a") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
+        if self.told_again:
+            self.told_again.write(**row)
+
+    def close(self) -> None:
+        """Writes to the end what is still in memory."""
+        if self.told_again:
+            self.told_again.close()
 
     def rows(self) -> list[dict[str, Any]]:
         """All rows so far."""
