@@ -3,6 +3,7 @@
   python -m launch.sweep --out=runs/rates --grid=learning_rate=5e-4,1.5e-3 --seeds=0-4 -- --preset=werewolf-tiny
   python -m launch.sweep --out=runs/rates --grid=beta=0.05,0.1 --zip=episodes,lanes=256:64,512:128 --seeds=0-4
   python -m launch.sweep --out=runs/games --grid='games=kuhn-v0|werewolf-v0:num_seats=6,max_days=5' --seeds=0,1,2
+  python -m launch.sweep --out=runs/ablation --plan=launch/scans/ablation.toml --share_warm_start
 
 Flags after -- are the trainer's and the same for all trials. Everything is checked before anything starts. The same
 command goes on after an interruption: finished runs are kept, unfinished ones resume, failed ones are shown and wait
@@ -14,18 +15,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 if __package__ in (None, ""):  # python launch/sweep.py
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from launch.scans import grid, runners, runs  # noqa: E402
+from launch.scans import grid, plan, runners, runs  # noqa: E402
 from maro_jax.run import exit_codes  # noqa: E402
 from maro_jax.run.fields import ConfigError, nearest  # noqa: E402
 
 SOME_FAILED = 1
+_SEEDS = "0,1,2"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -55,22 +57,20 @@ def main(argv: Sequence[str] | None = None, trainer: Sequence[str] = runners.TRA
 
 def _scan(arguments: list[str], trainer: Sequence[str]) -> int:
     options, base = _options(arguments)
-    axes = [grid.read_grid(text) for text in options.grid] + [grid.read_zip(text) for text in options.zip]
-    trials = grid.make_trials(axes, base, options.share_warm_start)
-    baseline = grid.find_baseline(trials, options.baseline)
-    seeds = grid.read_seeds(options.seeds)
+    planned = _plan(options, base)
+    trials, baseline = planned.trials, planned.baseline
     shard = _shard(options.shard)
     gpus = _gpus(options.gpus, options.jobs)
     grid.check_games(trials)
 
     out = Path(options.out).expanduser().resolve()
-    everything = runs.make_runs(trials, seeds, out)
+    everything = runs.make_runs(trials, planned.seeds, out)
     mine = runs.shard_of(everything, *shard)
     metrics, curves = _names("metrics", options.metrics), _names("curves", options.curves)
     records = runs.Records(Path(options.results).expanduser().resolve() if options.results else out / "results", curves)
     from launch.scans.report import Report  # loads NumPy, for which a typo need not wait
 
-    Report(everything, records, baseline, metrics).check_metrics()
+    Report(everything, records, baseline, metrics).check_metrics()  # before anything starts
     if options.runner == "print":
         _print_commands(mine, records)
         return exit_codes.DONE
@@ -83,18 +83,37 @@ def _scan(arguments: list[str], trainer: Sequence[str]) -> int:
         for run in mine:
             records.forget_failure(run)
     if options.runner == "local":
-        _say(f"{len(trials)} trials x {len(seeds)} seeds = {len(everything)} runs in {out}")
+        of_each = {len(seeds) for seeds in planned.seeds.values()}
+        _say(f"{len(trials)} trials x {_range(of_each)} seeds = {len(everything)} runs in {out}")
         if len(mine) < len(everything):
             _say(f"shard {options.shard}: {len(mine)} of them")
         local = runners.Local(records, _say, jobs=options.jobs, gpus=gpus, metric=metrics[0], trainer=trainer)
         local.train(mine)
     with runs.one_at_a_time(out):
-        report = Report(everything, records, baseline, metrics)
+        report = Report(everything, records, baseline, metrics, planned.contrasts)
         print(f"\n{metrics[0]}\n\n{report.table()}\n")
         for line in report.write(curves):
             _say(line)
     report.check_metrics()
     return _exit_code(mine, records)
+
+
+def _plan(options: argparse.Namespace, base: Sequence[str]) -> plan.Plan:
+    """The trials and their seeds, of a file or of the grid."""
+    if options.plan:
+        for name in ("grid", "zip", "baseline", "seeds"):
+            if getattr(options, name):
+                raise ConfigError(f"--{name} stands in the file that --plan names; leave one of the two out")
+        return plan.read_plan(options.plan, base, options.share_warm_start)
+    axes = [grid.read_grid(text) for text in options.grid] + [grid.read_zip(text) for text in options.zip]
+    trials = grid.make_trials(axes, base, options.share_warm_start)
+    seeds = grid.read_seeds(options.seeds or _SEEDS)
+    return plan.Plan(trials, {trial.id: seeds for trial in trials}, grid.find_baseline(trials, options.baseline))
+
+
+def _range(numbers: Collection[int]) -> str:
+    least, most = min(numbers), max(numbers)
+    return str(least) if least == most else f"{least} to {most}"
 
 
 def _options(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -108,7 +127,9 @@ def _options(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--grid", action="append", default=[], metavar="KEY=V1,V2", help="values of a flag; several: their product. "
         "Values that hold commas are separated by | instead")  # fmt: skip
     add("--zip", action="append", default=[], metavar="K1,K2=A:B,C:D", help="values of several flags that go together")
-    add("--seeds", default="0,1,2", help="training seeds, as 0,1,2 or 0-4 (default: 0,1,2)")
+    add("--plan", default="", metavar="FILE", help="named trials, their seeds, and contrasts to be judged, in a TOML "
+        "file; launch/scans/plan.py shows one. In place of --grid, --zip, --seeds and --baseline")  # fmt: skip
+    add("--seeds", default="", help=f"training seeds, as 0,1,2 or 0-4 (default: {_SEEDS})")
     add("--out", default="runs/sweep", help="folder of the scan (default: runs/sweep)")
     add("--results", default="", help="folder of the records, tables and curves (default: results in --out); commit "
         "it, and the scan goes on elsewhere")  # fmt: skip

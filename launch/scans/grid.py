@@ -33,17 +33,19 @@ class Trial:
       swept: the fields the scan varies, as this trial has them.
       config: the configuration, without folder and seed.
       warm_start: the configuration of the warm start it shares, if it does.
+      name: that a plan gives it; empty in a grid.
     """
 
     id: str
     swept: Mapping[str, str]
     config: TrainConfig
     warm_start: TrainConfig | None = None
+    name: str = ""
 
     @property
     def label(self) -> str:
         """What sets it apart, for people."""
-        return " ".join(f"{name}={value}" for name, value in self.swept.items()) or "(no flag swept)"
+        return self.name or " ".join(f"{name}={value}" for name, value in self.swept.items()) or "(no flag swept)"
 
 
 def split(text: str, separator: str) -> list[str]:
@@ -113,14 +115,42 @@ def make_trials(axes: Sequence[list[dict[str, str]]], base: Sequence[str], share
         if keys.count(key) > 1:
             raise ConfigError(f"{key} is swept twice: name it in one --grid or --zip only")
     _check_base(base, keys)
-    trials: dict[str, Trial] = {}
-    for cell in itertools.product(*axes):
-        swept = {key: value for part in cell for key, value in part.items()}
-        trial = _trial(swept, base, share_warm_start)
-        if trial.id in trials:
-            raise ConfigError(f"{trials[trial.id].label} and {trial.label} are the same trial: leave one out")
-        trials[trial.id] = trial
-    return list(trials.values())
+    cells = ({key: value for part in cell for key, value in part.items()} for cell in itertools.product(*axes))
+    return _different([_trial(cell, base, share_warm_start) for cell in cells])
+
+
+def make_named_trials(
+    flags: Mapping[str, Mapping[str, str]], swept: Sequence[str], base: Sequence[str], share_warm_start: bool
+) -> list[Trial]:
+    """A trial for each name, every one checked.
+
+    Args:
+      flags: of each name its own flags of the trainer.
+      swept: all flags that any of them has.
+      base: the trainer's flags for all.
+      share_warm_start: whether the trials of a seed begin with one warm start.
+
+    Raises:
+      ConfigError: two trials are the same, or the trainer would refuse one.
+    """
+    _check_keys("plan", swept)
+    trials = []
+    for name, own in flags.items():
+        _check_base(base, list(own))
+        trial = _trial(own, base, share_warm_start)
+        everything = {key: str(getattr(trial.config, key)) for key in swept}
+        trials.append(dataclasses.replace(trial, swept=everything, name=name))
+    return _different(trials)
+
+
+def _different(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials, once no two are the same."""
+    known: dict[str, Trial] = {}
+    for trial in trials:
+        if trial.id in known:
+            raise ConfigError(f"{known[trial.id].label} and {trial.label} are the same trial: leave one out")
+        known[trial.id] = trial
+    return list(trials)
 
 
 def find_baseline(trials: Sequence[Trial], text: str) -> Trial:

@@ -12,6 +12,7 @@ from typing import Any
 
 from launch.scans import plots, statistics
 from launch.scans.grid import Trial
+from launch.scans.plan import Contrast
 from launch.scans.runs import DONE, FAILED, PENDING, Records, Run
 from maro_jax.run.directory import write_json
 from maro_jax.run.fields import ConfigError, nearest
@@ -22,11 +23,18 @@ TOO_FEW = "n too small"
 class Report:
     """What is known of a scan so far."""
 
-    def __init__(self, runs: Sequence[Run], records: Records, baseline: Trial, metrics: Sequence[str]):
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        records: Records,
+        baseline: Trial,
+        metrics: Sequence[str],
+        contrasts: Sequence[Contrast] = (),
+    ):
         self._runs = list(runs)
         self._trials = {run.trial.id: run.trial for run in runs if run.trial}
         self._baseline = baseline
-        self._metrics = list(metrics)
+        self._metrics, self._contrasts = list(metrics), list(contrasts)
         self._folder = records.folder
         self._records = {run.name: records.read(run) or {"status": PENDING} for run in runs}
 
@@ -82,6 +90,20 @@ class Report:
             for trial, of_seed in values.items()
         }
 
+    def _judged(self, metric: str) -> list[dict[str, Any]]:
+        """The contrasts' figures, with p-values adjusted for their number."""
+        values = {trial: self._values(trial, metric) for trial in self._trials}
+        found = []
+        for each in self._contrasts:
+            plus, minus = ([values[trial] for trial in side] for side in (each.plus, each.minus))
+            found.append(statistics.contrast(plus, minus, each.seeds))
+        adjusted = statistics.holm([of["p"] for of in found])
+        return [
+            {"name": each.name, **of, "p_holm": p, "margin": each.margin,
+             "equivalent": statistics.equivalent(of, each.margin)}
+            for each, of, p in zip(self._contrasts, found, adjusted, strict=True)
+        ]  # fmt: skip
+
     def _values(self, trial: str, metric: str) -> dict[int, float]:
         found = {}
         for run in self._of(trial):
@@ -102,8 +124,10 @@ class Report:
             "done": self.count(DONE),
             "failed": self.count(FAILED),
             "pending": self.count(PENDING),
+            "contrasts": {metric: self._judged(metric) for metric in self._metrics} if self._contrasts else {},
             "trials": {
                 trial.id: {
+                    "name": trial.name,
                     "swept": dict(trial.swept),
                     "done": self._status(trial.id, DONE),
                     "failed": self._status(trial.id, FAILED),
@@ -123,14 +147,16 @@ class Report:
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
         swept = list(self._baseline.swept)
-        writer.writerow(["trial", *swept, "seed", "status", "exit_code", *self._metrics])
+        named = any(trial.name for trial in self._trials.values())
+        writer.writerow(["trial", *["name"] * named, *swept, "seed", "status", "exit_code", *self._metrics])
         for run in self._runs:
             record = self._records[run.name]
             summary = record.get("summary", {})
             cells = [run.trial.swept[name] for name in swept] if run.trial else []
             code = {DONE: 0, FAILED: record.get("exit_code"), PENDING: ""}[record["status"]]
             figures = [summary.get(name, "") for name in self._metrics]
-            writer.writerow([run.trial.id if run.trial else "", *cells, run.seed, record["status"], code, *figures])
+            who = [run.trial.id, *[run.trial.name] * named] if run.trial else [""] * (1 + named)
+            writer.writerow([*who, *cells, run.seed, record["status"], code, *figures])
         return file.getvalue()
 
     def _markdown(self, figures: Mapping[str, Any]) -> str:
@@ -144,6 +170,8 @@ class Report:
         ]
         for metric in self._metrics:
             lines += [f"## {_cell(metric)}", "", self._table(metric, figures[metric]), ""]
+            if self._contrasts:
+                lines += [*self._contrast_table(metric), ""]
         lines += [
             "n: seeds; IQM: mean without the lowest and highest quarter of the seeds. Intervals: 95 % over seeds, by "
             f"percentile bootstrap of the mean ({statistics.RESAMPLES:,} resamples), too narrow for few seeds, and "
@@ -193,6 +221,24 @@ class Report:
             ]  # fmt: skip
             lines.append(_row(cells))
         return "\n".join(lines)
+
+    def _contrast_table(self, metric: str) -> list[str]:
+        """Differences that were named before anything was run."""
+        headers = ["contrast", "pairs", "difference", "Student", "p", "p, Holm", "no difference?"]
+        lines = [_row(headers), _row(["---"] * len(headers))]
+        for of in self._judged(metric):
+            same = {None: "", True: f"yes, within {of['margin']}", False: "not shown"}[of["equivalent"]]
+            lines.append(_row([
+                _cell(of["name"]), str(of["n"]), _number(of["mean"], "+"), _interval(of, "student_95", "+"),
+                _number(of["p"]), _number(of["p_holm"]), same,
+            ]))  # fmt: skip
+        return [
+            *lines,
+            "",
+            "Contrasts were named before anything was run: means over their trials, seed by seed, with Student's test, "
+            f"and Holm's correction for the {len(self._contrasts)} of them. That there is no difference is said from "
+            f"{statistics.MIN_FOR_EQUIVALENCE} seeds on, if the 90 % interval lies within the margin.",
+        ]
 
     def _draw(self, curves: Sequence[str]) -> list[str]:
         if curves and not plots.available():

@@ -18,7 +18,7 @@ import dataclasses
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +94,11 @@ class Run:
         return content if isinstance(content, dict) else None
 
 
-def make_runs(trials: Sequence[Trial], seeds: Sequence[int], out: Path) -> list[Run]:
-    """Every trial with every seed; seed after seed, so that an unfinished scan has pairs to compare."""
+def make_runs(trials: Sequence[Trial], seeds: Mapping[str, Sequence[int]], out: Path) -> list[Run]:
+    """Every trial with its seeds, by its id; seed after seed, so that an unfinished scan has pairs to compare."""
     runs = []
-    for seed in seeds:
-        for trial in trials:
+    for seed in sorted({seed for of_trial in seeds.values() for seed in of_trial}):
+        for trial in (trial for trial in trials if seed in seeds[trial.id]):
             warm_start = None
             config = dataclasses.replace(trial.config, seed=seed, run_dir=str(out / trial.id / f"seed{seed}"))
             if trial.warm_start is not None:

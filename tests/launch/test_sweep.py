@@ -179,7 +179,7 @@ def test_the_trainer_reads_back_what_it_is_given(tmp_path):
     flagfile = tmp_path / "flags"
     flagfile.write_text("--preset=werewolf-smoke\n--shuffle_outcomes\n--learning_rate=3e-4\n")
     [trial] = grid.make_trials([], [f"--flagfile={flagfile}"], False)
-    [run] = runs.make_runs([trial], [7], tmp_path)
+    [run] = runs.make_runs([trial], {trial.id: [7]}, tmp_path)
     config = parse(TrainConfig, run.flags)
     assert config == run.config
     assert (config.seed, config.shuffle_outcomes, config.learning_rate, config.iterations) == (7, True, 3e-4, 3)
@@ -191,7 +191,7 @@ def test_shards_cover_the_grid_once(tmp_path, share, count):
     trials = grid.make_trials(
         [grid.read_grid("beta=0.1,0.2,0.3"), grid.read_grid("games=kuhn-v0,avalon-v0")], [], share
     )
-    everything = runs.make_runs(trials, [0, 1, 2], tmp_path)
+    everything = runs.make_runs(trials, {trial.id: [0, 1, 2] for trial in trials}, tmp_path)
     shards = [runs.shard_of(everything, index, count) for index in range(1, count + 1)]
     assert Counter(run.name for shard in shards for run in shard) == Counter(run.name for run in everything)
     assert len({run.name for run in everything}) == 18
