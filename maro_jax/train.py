@@ -262,6 +262,8 @@ def _banner(
     rooms = " and ".join(str(arena.sizes.capacity) for arena in arenas)
     each = " of each game" if len(arenas) > 1 else ""
     adapter = f"; frozen but for an adapter of {policy.num_trained():,}" if policy.lora else ""
+    branches = 2 * config.fork_pairs
+    forks = f"; {config.fork_behaviours} behaviours{each} forked, {branches} games each" if config.forks else ""
     several = distributed.num_processes()
     of_processes = f" of {several} processes" if several > 1 else ""
     console.banner(
@@ -276,7 +278,7 @@ def _banner(
             "memory": memory,
             "plan": f"{trainer.warm_iterations} warm-start and {config.iterations} self-play iterations of "
             f"{config.episodes} games{each}",
-            "credit": f"{config.decompose} / {config.baseline} / {config.balance} / {config.utility}",
+            "credit": f"{config.decompose} / {config.baseline} / {config.balance} / {config.utility}" + forks,
             "stop": "Ctrl-C saves and leaves; the same command goes on",
         },
     )
@@ -293,6 +295,7 @@ def _columns(report: dict[str, Any]) -> dict[str, Any]:
         "kl": "kl",
         "grad_norm": "grad",
         "games_per_second": "games/s",
+        **({"forked_tokens": "forked tokens"} if "forked_tokens" in report else {}),
         "win_rate": "win_rate",
     }
     return {short: round(report[name], 4) if name in report else "" for name, short in names.items()}
@@ -423,15 +426,18 @@ def _costs(trainer: Trainer, seconds: float, before: dict[str, float]) -> dict[s
     import resource
 
     from maro_jax.league.arena import Tally
+    from maro_jax.league.forking import fork_costs
 
     scale = 2**30 if sys.platform == "darwin" else 2**20
     tally = Tally.total([arena.tally for arena in trainer.arenas])
-    return tally.rates() | {
+    forks = Tally.total([forking.arena.tally for forking in trainer.forking])
+    costs = {"forks": fork_costs(forks, tally)} if trainer.forking else {}
+    return tally.rates() | costs | {
         "self_play": trainer.efficiency(),
         "seconds_total": seconds,
         "compile": {name: value - before[name] for name, value in dataclasses.asdict(compiling()).items()},
         "peak_rss_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale,
-    }
+    }  # fmt: skip
 
 
 def _report(summary: dict[str, Any], directory: RunDirectory) -> None:
@@ -456,6 +462,11 @@ def _report(summary: dict[str, Any], directory: RunDirectory) -> None:
             f"{of['useful_decode_slots']:.0%} of those that write, {of['useful_ingest_slots']:.0%} of those that read\n"
             f"learning: {of['learner_tokens_per_second']:,.0f} tokens/s, {of['mfu']:.0%} MFU; "
             f"{of['learner_seconds'] / of['rollout_seconds']:.1f} times as long as playing"
+        )
+    if of := summary.get("forks"):
+        print(
+            f"forks: {of['forked_tokens']:,.0f} tokens generated beside the games, {of['forked_share']:.0%} of all, in "
+            f"{of['fork_seconds']:.0f} s"
         )
     if of := summary.get("compile"):
         print(f"compiled: {of['programs']} programs in {of['seconds']:.0f} s")

@@ -11,6 +11,7 @@ runs under `jax.jit`, with E sharded over a mesh axis, and knows nothing of game
 """
 
 from maro_jax.credit.balance import BalanceStatistics
+from maro_jax.credit.decomposition import Forked
 from maro_jax.credit.objective import (
     OPTIONS,
     BehaviourCredit,
@@ -27,6 +28,7 @@ __all__ = [
     "BalanceStatistics",
     "BehaviourCredit",
     "CreditOptions",
+    "Forked",
     "behaviour_loss",
     "credit",
     "metrics",

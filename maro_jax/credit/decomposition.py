@@ -11,6 +11,8 @@ name          G_k                                 carried by
 `discounted`  discount^(n − k) · R                every behaviour
 `value`       Σ_{l ≥ k} λ^(l − k) δ_l             every behaviour that is judged
 `rules`       R + μ (s_k − s̄_c)                   every behaviour; R where no rule speaks
+`fork`        U_k                                 every behaviour that was forked
+`fork_dr`     A_k + (1[forked]/q) (U_k − A_k)     every behaviour that is judged
 ============  ==================================  =======================================
 
 `value` is told by Φ(x_k), an estimate of R from what the seat knew before its behaviour k, how
@@ -25,6 +27,16 @@ in the same cell c of role and phase. So scores have mean 0 in each cell, and mo
 baseline nor the return of any other behaviour. What is climbed is E[R] + μ E[Σ s], each score by
 its own behaviour alone: another optimum, where rules and outcome disagree.
 
+`fork` is told by play: from the true state before behaviour k the episode was played on with the
+recorded reply and with replies drawn anew, and U_k is how much more the recorded one brought
+(`maro_jax.selfplay.forks`). Its mean is the advantage Q − V itself, with the luck of what the seat
+could not see in it. Each candidate is forked with probability q, so a batch's forked behaviours
+stand for a qth part of its episodes.
+
+`fork_dr` corrects with it the return A_k that `value` gives: E[1[forked]] = q makes its mean that
+of U whatever Φ and λ are, and where A_k foretells U the correction is small (doubly robust
+estimation, arXiv:1103.4601, with the value function as its model).
+
 That a behaviour carries nothing is told by a mask and never by a return of 0: a return of 0
 is a draw, which a baseline may turn into a good or a bad result.
 
@@ -36,7 +48,9 @@ The idea of splitting the outcome onto each behaviour is MARO's (arXiv:2601.1232
 formulas are our reading of it.
 """
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -149,6 +163,29 @@ def by_rules(
     mean = safe_ratio(sum_by_group(scores, group, num_cells), count, 0.0)
     said = jnp.where(judged, scores - mean[jnp.maximum(group, 0)], 0.0)
     return outcome_of_behaviour(seat, outcome) + weight * said
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Forked:
+    """What forks have shown of a batch's behaviours."""
+
+    differences: Any  # `float32[E, B]` U: what the reply brought beyond another one
+    known: Any  # `bool[E, B]` where that was tried; U means nothing elsewhere
+    share: Any  # `float32[]` q, in (0, 1]: the probability of a behaviour to be forked
+
+
+def doubly_robust(expected: jax.Array, forked: Forked) -> jax.Array:
+    """An estimate for every behaviour, corrected where it was forked: A + (1[forked]/q) (U − A).
+
+    Args:
+      expected: `float32[E, B]`, A, from `by_value`.
+      forked: what forks have shown of these behaviours.
+
+    Returns:
+      `float32[E, B]`.
+    """
+    return expected + jnp.where(forked.known, forked.differences - expected, 0.0) / forked.share
 
 
 Decomposition = Callable[[jax.Array, jax.Array, float], tuple[jax.Array, jax.Array]]

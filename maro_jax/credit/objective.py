@@ -12,6 +12,7 @@ for changing that number.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +20,9 @@ import jax.numpy as jnp
 from maro_jax.credit import balance, deals, decomposition, utility
 from maro_jax.credit.grouping import safe_ratio, sum_by_group
 
+FORKING = ("fork", "fork_dr")
 OPTIONS: dict[str, tuple[str, ...]] = {
-    "decompose": (*decomposition.DECOMPOSITIONS, "value", "rules"),
+    "decompose": (*decomposition.DECOMPOSITIONS, "value", "rules", *FORKING),
     "baseline": (*balance.BASELINES, "deal"),
     "balance": tuple(balance.WEIGHTS),
     "utility": ("kto", "reinforce", "ppo", "clone"),
@@ -38,7 +40,7 @@ class CreditOptions:
     Attributes:
       decompose: how the outcome becomes returns.
       discount: factor for each later behaviour of the seat, in (0, 1]; `discounted` only.
-      value_decay: λ, what a change of the prospects counts one behaviour earlier, in [0, 1]; `value` only.
+      value_decay: λ, what a change of the prospects counts one behaviour earlier, in [0, 1]; `value`, `fork_dr` only.
       rules_weight: μ, how much a rule's score counts beside the outcome, above 0; `rules` only.
       baseline: what is subtracted from a return.
       balance: how an advantage becomes a weight.
@@ -128,6 +130,7 @@ def credit(
     values: jax.Array | None = None,
     scores: jax.Array | None = None,
     judged: jax.Array | None = None,
+    forked: decomposition.Forked | None = None,
     decay: float = balance.STATISTICS_DECAY,
 ) -> tuple[BehaviourCredit, balance.BalanceStatistics]:
     """Credits every behaviour of a batch of episodes.
@@ -144,30 +147,24 @@ def credit(
         an episode that came to its end.
       outcome: `float32[E, N]`, of each seat, in [-1, 1].
       side_of_role: R side indices (static).
-      values: `float32[E, B]`, the outcome expected before each behaviour; read by `decompose='value'` where `eligible`.
+      values: `float32[E, B]`, the outcome expected before each behaviour; read by `decompose='value'` and
+        `'fork_dr'` where `eligible`.
       scores, judged: `float32[E, B]`, what rules say of each behaviour, and `bool[E, B]`, of which they say something;
         read by `decompose='rules'` where `eligible`.
+      forked: what forks of behaviours have shown; read by `decompose='fork'` and `'fork_dr'` where `eligible`.
       decay: of the statistics, for one batch.
 
     Returns:
       The credit, and the statistics for the next batch.
     """
-    num_episodes = seat.shape[0]
-    if options.decompose == "value":
-        if values is None:
-            raise ValueError("decompose='value' needs the outcome expected before each behaviour: pass values=...")
-        returns = decomposition.by_value(seat, outcome, values, eligible, options.value_decay)
-        carried = eligible
-    elif options.decompose == "rules":
-        if scores is None or judged is None:
-            raise ValueError("decompose='rules' needs what the rules say: pass scores=... and judged=...")
-        num_roles, num_phases = statistics.count.shape
-        cell = role.astype(jnp.int32) * num_phases + phase
-        spoken_of = (judged & eligible, cell, num_roles * num_phases)
-        returns = decomposition.by_rules(seat, outcome, scores, *spoken_of, options.rules_weight)
-        carried = eligible
-    else:
-        returns, carried = decomposition.decompose(options.decompose, seat, outcome, discount=options.discount)
+    num_episodes: int | jax.Array = seat.shape[0]
+    if options.decompose == "fork":
+        # Those forked are the behaviours of so many: 1/q, in n̄ and in the loss.
+        num_episodes = num_episodes * _given("fork", "forked", forked).share
+    cell = role.astype(jnp.int32) * statistics.count.shape[1] + phase
+    returns, carried = _returns(
+        options, seat, cell, statistics.count.size, eligible, outcome, values, scores, judged, forked
+    )
     eligible = eligible & carried
     returns = jnp.where(eligible, returns, 0.0)
     nothing = balance.init(*statistics.count.shape)
@@ -202,6 +199,45 @@ def credit(
     )
     following = balance.update(statistics, returns, advantages, role, phase, eligible, num_episodes, decay)
     return given, following
+
+
+def _returns(
+    options: CreditOptions,
+    seat: jax.Array,
+    cell: jax.Array,
+    num_cells: int,
+    eligible: jax.Array,
+    outcome: jax.Array,
+    values: jax.Array | None,
+    scores: jax.Array | None,
+    judged: jax.Array | None,
+    forked: decomposition.Forked | None,
+) -> tuple[jax.Array, jax.Array]:
+    """G of each behaviour and which of them carry one; arguments as those of `credit`."""
+    name = options.decompose
+    if name == "fork":
+        found = _given(name, "forked", forked)
+        return found.differences, found.known
+    if name in ("value", "fork_dr"):
+        values = _given(name, "values", values)
+        returns = decomposition.by_value(seat, outcome, values, eligible, options.value_decay)
+        if name == "fork_dr":
+            returns = decomposition.doubly_robust(returns, _given(name, "forked", forked))
+        return returns, eligible
+    if name == "rules":
+        scores, judged = _given(name, "scores", scores), _given(name, "judged", judged)
+        told = (judged & eligible, cell, num_cells)
+        return decomposition.by_rules(seat, outcome, scores, *told, options.rules_weight), eligible
+    return decomposition.decompose(name, seat, outcome, discount=options.discount)
+
+
+Needed = TypeVar("Needed")
+
+
+def _given(name: str, argument: str, value: Needed | None) -> Needed:
+    if value is None:
+        raise ValueError(f"decompose={name!r} does not go by outcomes alone: pass {argument}=...")
+    return value
 
 
 def behaviour_loss(

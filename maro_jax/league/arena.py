@@ -115,9 +115,15 @@ class Arena:
         """Episodes in progress at once, over all devices."""
         return self.sizes.lanes * self.mesh.size
 
-    def with_lanes(self, lanes: int) -> Arena:
-        """An arena of the same game and model with another number of lanes, nothing of which is compiled yet."""
+    def with_lanes(self, lanes: int, episodes: int = 0) -> Arena:
+        """An arena of the same game and model with other sizes, nothing of which is compiled yet.
+
+        Args:
+          lanes: episodes in progress over all devices.
+          episodes: episodes of one call; 0: as many as here.
+        """
         changed = copy.copy(self)
+        changed.episodes = episodes or self.episodes
         changed.sizes = RolloutSizes.fit(self.table, lanes // self.mesh.size, self.sizes.capacity)
         changed.tally, changed._programs = Tally(), {}
         return changed

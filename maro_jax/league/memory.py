@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +86,20 @@ def plan_memory(trainer: Trainer) -> MemoryPlan:
         resident["value function"] = 2 * 4 * trainer.value.num_features**2
     return MemoryPlan(
         resident=resident,
-        playing=max((playing_bytes(arena, arena.sizes) for arena in trainer.arenas), key=lambda of: sum(of.values())),
+        playing=max(_all_playing(trainer, trainer.arenas[0].sizes.lanes), key=lambda of: sum(of.values())),
         learning=learning,
     )
+
+
+def _all_playing(trainer: Trainer, lanes: int) -> Iterator[dict[str, int]]:
+    """What each rollout of self-play takes on a device with so many lanes."""
+    for arena in trainer.arenas:
+        yield playing_bytes(arena, RolloutSizes.fit(arena.table, lanes, arena.sizes.capacity))
+    for forking in trainer.forking:
+        arena = forking.arena
+        sizes = RolloutSizes.fit(arena.table, min(lanes, arena.sizes.lanes), arena.sizes.capacity)
+        playing = playing_bytes(arena, sizes)
+        yield playing | {"past of forks": playing["episodes"]}  # beside what comes of it
 
 
 def playing_bytes(arena: Arena, sizes: RolloutSizes) -> dict[str, int]:
@@ -201,10 +212,7 @@ def most_lanes(trainer: Trainer, plan: MemoryPlan, available: int | None) -> int
 
 def _lanes_fit(trainer: Trainer, lanes: int, room: float) -> bool:
     """Whether every game fits with so many lanes on a device."""
-    return all(
-        sum(playing_bytes(arena, RolloutSizes.fit(arena.table, lanes, arena.sizes.capacity)).values()) <= room
-        for arena in trainer.arenas
-    )
+    return all(sum(playing.values()) <= room for playing in _all_playing(trainer, lanes))
 
 
 def device_memory() -> int | None:

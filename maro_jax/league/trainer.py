@@ -15,10 +15,12 @@ import optax
 
 from games.credit_rules import judge
 from maro_jax.credit import balance
+from maro_jax.credit.decomposition import Forked
 from maro_jax.credit.objective import BehaviourCredit, CreditOptions, credit
 from maro_jax.credit.objective import metrics as credit_metrics
 from maro_jax.league.arena import Arena, Tally
 from maro_jax.league.floor import MachineRates, learning_flops, measure_rates, needed_work
+from maro_jax.league.forking import Forking, fork_costs, fork_metrics
 from maro_jax.league.match import measured
 from maro_jax.league.plans import training_plan, warm_start_plan
 from maro_jax.league.pool import Pool, learner_scores
@@ -34,7 +36,7 @@ from maro_jax.selfplay.episodes import LEARNER, Episodes, RolloutPlan
 # Purposes that keep the randomness of a run's parts apart.
 PLAY, CLONE, SHUFFLE, MATCH = range(4)
 NUM_PURPOSES = 4
-RIVAL = 1_000  # of host draws alone
+RIVAL, FORKED = 1_000, 1_001  # of host draws alone
 
 CONTEXT_WEIGHT = 1.0  # of language modelling in the warm start, per reply token
 # About as many tokens of a micro-batch fall to a device. Measured on a CPU only, which gains nothing by more, while
@@ -76,6 +78,7 @@ class Played:
       credit: what each behaviour was given; None in the warm start.
       judged: what was expected before each behaviour; None without a value function.
       rules: what the game's rules say of each behaviour, and of which they say something; None if they are not asked.
+      forked: what other replies would have brought; None if none were tried.
     """
 
     arena: Arena
@@ -84,6 +87,7 @@ class Played:
     credit: BehaviourCredit | None
     judged: Judged | None = None
     rules: tuple[jax.Array, jax.Array] | None = None
+    forked: Forked | None = None
 
 
 class Trainer:
@@ -128,9 +132,11 @@ class Trainer:
             entropy_weight=config.entropy, magnet_weight=config.magnet,
         )  # fmt: skip
         self.value = None
-        if config.decompose == "value":
+        if config.judges_by_value:
             layout = self.learner.batch_sharding, self.learner.replicated
             self.value = ValueFunction(self.decisions, self.learner.shapes, *layout)
+        forks = config.fork_behaviours, config.fork_pairs
+        self.forking = [Forking(arena, *forks) for arena in arenas] if config.forks else []
         self.total_iterations = self.warm_iterations + config.iterations
         self._flops, self._tokens = 0.0, 0  # of the micro-batches of an iteration of self-play
         self._efficiency_of: list[dict[str, float]] = []  # of the session's iterations of self-play
@@ -198,16 +204,17 @@ class Trainer:
     # ------------------------------------------------------------------ self-play
 
     def _self_play(self, state: TrainState, iteration: int) -> tuple[TrainState, dict[str, float], list[Played]]:
-        tally, clock = Tally(), time.perf_counter()
+        tally, forks, clock = Tally(), Tally(), time.perf_counter()
         played, statistics = [], []
         entry, rival = self._rival(state, iteration)
         for game, arena in enumerate(self.arenas):
-            of, after = self._play(arena, state, rival, game, iteration, tally)
+            of, after = self._play(arena, state, rival, game, iteration, tally, forks)
             played.append(of)
             statistics.append(after)
         learner, sums = self._learn(state, played, iteration)
-        report = _report(sums) | tally.rates() | self._times(tally, clock)
+        report = _report(sums) | tally.rates() | self._times(tally, clock, forks.seconds)
         report |= self._efficiency(played, report)
+        report |= fork_costs(forks, tally) if self.forking else {}
         for of in played:
             prefix = f"{of.arena.name}/" if len(played) > 1 else ""
             report |= {prefix + name: value for name, value in (_outcomes(of) | _balance(of)).items()}
@@ -248,7 +255,7 @@ class Trainer:
         return after, met
 
     def _play(
-        self, arena: Arena, state: TrainState, rival: Any, game: int, iteration: int, tally: Tally
+        self, arena: Arena, state: TrainState, rival: Any, game: int, iteration: int, tally: Tally, forks: Tally
     ) -> tuple[Played, balance.BalanceStatistics]:
         """Plays an iteration's episodes of a game and credits the learner's behaviours."""
         config = self.config
@@ -264,13 +271,18 @@ class Trainer:
             params = with_base(self.base, state.learner.params)
             judged = self.value.judge(params, known, game, episodes, outcome, eligible)
             eligible, values = judged.judged, judged.values
+        forked = None
+        if self.forking:
+            generator = np.random.default_rng((config.seed, FORKED, game, iteration))
+            played = [state.learner.params, rival], plan, PLAY, episodes
+            forked = self.forking[game].play(*played, eligible, generator, iteration, forks)
         rules = _rules(arena, episodes) if config.decompose == "rules" else None
         scores, spoken_of = rules or (None, None)
         given, statistics = self._credit[game](
             state.statistics[game], seat=made.seat, role=made.role, phase=made.phase, eligible=eligible,
-            outcome=outcome, values=values, scores=scores, judged=spoken_of,
+            outcome=outcome, values=values, scores=scores, judged=spoken_of, forked=forked,
         )  # fmt: skip
-        return Played(arena, plan, episodes, given, judged, rules), statistics
+        return Played(arena, plan, episodes, given, judged, rules, forked), statistics
 
     def _learn(self, state: TrainState, played: list[Played], iteration: int) -> tuple[LearnerState, list[dict]]:
         """Some optimizer steps on the iteration's episodes; KTO's reference is the weights they begin with.
@@ -370,9 +382,9 @@ class Trainer:
         return measure_rates(self.arenas[0].mesh, dtype=self.decisions.policy.dtype, **size)
 
     @staticmethod
-    def _times(tally: Tally, clock: float) -> dict[str, float]:
+    def _times(tally: Tally, clock: float, forks: float = 0.0) -> dict[str, float]:
         total = time.perf_counter() - clock
-        return {"seconds": total, "rollout_seconds": tally.seconds, "learner_seconds": total - tally.seconds}
+        return {"seconds": total, "rollout_seconds": tally.seconds, "learner_seconds": total - tally.seconds - forks}
 
 
 def credit_options(config: TrainConfig) -> CreditOptions:
@@ -430,6 +442,8 @@ def _balance(played: Played) -> dict[str, float]:
     }
     if played.judged:
         report["value_explained"] = played.judged.explained
+    if played.forked:
+        report |= fork_metrics(played.forked)
     if played.rules:
         score, spoken_of = (np.asarray(each)[np.asarray(played.credit.eligible)] for each in played.rules)
         report |= {"rules_share": _mean(spoken_of), "rules_score": _mean(score[spoken_of])}

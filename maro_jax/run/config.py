@@ -24,6 +24,7 @@ from maro_jax.run.inputs import (
 from maro_jax.run.presets import PRESETS
 
 MEETING_PAST_SELVES = ("past", "league")  # values of --opponents
+FORKING = ("fork", "fork_dr")  # values of --decompose
 MATCHMAKING = ("pfsp", "uniform")
 
 
@@ -87,22 +88,30 @@ class TrainConfig:
 
     decompose: str = setting(
         "outcome",
-        "credit of a behaviour: the outcome, to a seat's last only (none), to all (outcome), less the earlier "
-        "(discounted), as prospects moved (value), or beside rules",
+        "credit of a behaviour: its seat's outcome (none: for the last alone; discounted: "
+        "less early on), prospects moved (value), rules beside it, other replies (fork)",
         group="credit",
-        choices=("none", "outcome", "discounted", "value", "rules"),
+        choices=("none", "outcome", "discounted", "value", "rules", *FORKING),
     )
     discount: float = setting(
         0.9, "factor a behaviour for --decompose=discounted", group="credit",
         positive=True, high=1,
     )  # fmt: skip
     value_decay: float = setting(
-        0.95, "lambda of --decompose=value: 1 is the outcome less what was expected, 0 the next change of that",
+        0.95, "lambda of --decompose=value, fork_dr: 1 is the outcome less what was expected, 0 the next change of it",
         group="credit", low=0, high=1,
     )  # fmt: skip
     rules_weight: float = setting(
         0.5, "what the game's rules of thumb count beside the outcome, for --decompose=rules", group="credit",
         positive=True,
+    )  # fmt: skip
+    fork_behaviours: int = setting(
+        256, "behaviours an iteration, of each game, for which --decompose=fork and fork_dr try other replies",
+        group="credit", low=1,
+    )  # fmt: skip
+    fork_pairs: int = setting(
+        1, "other replies tried of each; a pair plays the game on twice from there, with the reply and with another",
+        group="credit", low=1,
     )  # fmt: skip
     baseline: str = setting(
         "role",
@@ -298,6 +307,16 @@ class TrainConfig:
         return self.opponents in MEETING_PAST_SELVES
 
     @property
+    def judges_by_value(self) -> bool:
+        """Whether behaviours are credited by a value function."""
+        return self.decompose in ("value", "fork_dr")
+
+    @property
+    def forks(self) -> bool:
+        """Whether other replies are tried for some behaviours."""
+        return self.decompose in FORKING
+
+    @property
     def warm_iterations(self) -> int:
         """Iterations of cloning before self-play."""
         return 0 if self.warm_start_from else math.ceil(self.warm_start_games / self.episodes)
@@ -353,13 +372,16 @@ class TrainConfig:
         no_magnet = "" if self.magnet else "without a magnet"
         no_adapter = "" if self.lora_rank else "without an adapter"
         no_rules = "" if self.decompose == "rules" else f"with --decompose={self.decompose}"
-        no_value = "" if self.decompose == "value" else f"with --decompose={self.decompose}"
+        no_value = "" if self.judges_by_value else f"with --decompose={self.decompose}"
+        no_forks = "" if self.forks else f"with --decompose={self.decompose}"
         for name, reason, remedy in (
             ("pool_size", no_pool, "--opponents=league"),
             ("pool_every", no_pool, "--opponents=league"),
             ("matchmaking", no_pool, "--opponents=league"),
             ("magnet_rate", no_magnet, "--magnet=0.1"),
             ("value_decay", no_value, "--decompose=value"),
+            ("fork_behaviours", no_forks, "--decompose=fork_dr"),
+            ("fork_pairs", no_forks, "--decompose=fork_dr"),
             ("lora_alpha", no_adapter, "--lora_rank=8"),
             ("lora_targets", no_adapter, "--lora_rank=8"),
             ("rules_weight", no_rules, "--decompose=rules"),
@@ -397,10 +419,10 @@ class TrainConfig:
                 "--baseline=deal holds whole outcomes of at least two episodes of a deal against each other, for "
                 "example --deal_group=8 --decompose=outcome"
             )
-        if self.shuffle_outcomes and self.decompose == "rules":
+        if self.shuffle_outcomes and (self.decompose == "rules" or self.forks):
             raise ConfigError(
-                "--shuffle_outcomes is the control in which nothing may be learnt, but --decompose=rules tells good "
-                "from bad without outcomes; set --decompose=outcome"
+                f"--shuffle_outcomes is the control in which nothing may be learnt, but --decompose={self.decompose} "
+                "tells good from bad without them; set --decompose=outcome"
             )
         if self.episodes % self.deal_group:
             raise ConfigError(

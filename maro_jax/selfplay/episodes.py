@@ -24,11 +24,16 @@ class RolloutPlan:
       episode: int32[E], global number; seeds everything that is sampled in the episode.
       deal: int32[E], seeds all chance of the game; mirrored matches share deals.
       holders: int8[E, sides], who decides for the seats of each side.
+      past: episodes that are to be repeated before they go on (`maro_jax.selfplay.forks`): the replies in it are given
+        once more; None where all begin anew.
+      fork: int32[E], with a past: from this decision on chance is new, up to it that of the deal.
     """
 
     episode: Array
     deal: Array
     holders: Array
+    past: Episodes | None = None
+    fork: Array | None = None
 
 
 @jax.tree_util.register_dataclass

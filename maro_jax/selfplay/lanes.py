@@ -34,8 +34,8 @@ from maro_jax.selfplay.table import Table
 
 IDLE, WAITING, REPLIED, OVERFLOWED = range(4)
 
-# Purposes that keep the random streams of an episode apart.
-DEAL, CHANCE, SCRIPT, SAMPLE = range(4)
+# Purposes that keep the random streams of an episode apart; FORK all those that begin at a fork.
+DEAL, CHANCE, SCRIPT, SAMPLE, FORK = range(5)
 
 
 @jax.tree_util.register_dataclass
@@ -122,6 +122,20 @@ def purpose_key(root: jax.Array, purpose: int, number: jax.Array, step: jax.Arra
     return jax.vmap(one)(number, step.astype(jnp.int32))
 
 
+def new_root(plan: RolloutPlan, root: jax.Array) -> jax.Array:
+    """The key of replies that are not repeated: after a fork they are to differ from those of the episode before it."""
+    return root if plan.past is None else jax.random.fold_in(root, FORK)
+
+
+def _chance_keys(plan: RolloutPlan, root: jax.Array, lanes: LaneState) -> jax.Array:
+    """key[L]: chance at each lane's step, of the deal or, from a fork on, of the numbered episode."""
+    slot, step = jnp.minimum(lanes.slot, plan.episode.shape[0] - 1), lanes.game.step
+    keys = purpose_key(root, CHANCE, plan.deal[slot], step)
+    if plan.fork is None:
+        return keys
+    return jnp.where(step < plan.fork[slot], keys, purpose_key(new_root(plan, root), CHANCE, plan.episode[slot], step))
+
+
 def select(mask: jax.Array, new: Any, old: Any) -> Any:
     """Per lane, the leaves of `new` where `mask` bool[L], else of `old`."""
     return jax.tree.map(lambda a, b: jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, old)
@@ -151,6 +165,8 @@ def advance(
     lanes, fresh, next_episode = _refill(table, plan, root, lanes, next_episode)
     opened = (stepped & ~lanes.game.over) | fresh
     lanes, records = _open_turns(table, lanes, records, opened)
+    if plan.past is not None:
+        lanes = _repeat_replies(table, plan.past, lanes)
     if scripted_rows:
         lanes, records = _scripted_replies(table, plan, root, scripted_rows, lanes, records)
     return lanes, records, next_episode
@@ -176,8 +192,7 @@ def _step_games(
         start=kept.start.at[where].set(lanes.start, mode="drop"),
         end=kept.end.at[where].set(lanes.of_actor(lanes.length), mode="drop"),
     )
-    deal = plan.deal[jnp.minimum(lanes.slot, episodes - 1)]
-    keys = purpose_key(root, CHANCE, deal, lanes.game.step)
+    keys = _chance_keys(plan, root, lanes)
     game = select(replied, jax.vmap(table.game.step)(lanes.game, lanes.action, keys), lanes.game)
     logged = jnp.arange(table.spec.max_events) >= lanes.game.log.size[:, None]
     logged &= jnp.arange(table.spec.max_events) < game.log.size[:, None]
@@ -273,6 +288,35 @@ def _longest_reply(table: Table) -> np.ndarray:
     return (free + acts * grammar.label_tokens.shape[1]).astype(np.int32)
 
 
+def _repeat_replies(table: Table, past: Episodes, lanes: LaneState) -> LaneState:
+    """Gives the replies of the past once more, whoever gave them; the records began with their tokens."""
+    seat, decision = jnp.maximum(lanes.game.actor, 0).astype(jnp.int32), lanes.game.step.astype(jnp.int32)
+    slot = jnp.minimum(lanes.slot, past.lengths.shape[0] - 1)
+    given = jax.tree.map(lambda field: field[slot, decision], past.behaviours)
+    here = (lanes.mode == WAITING) & (given.seat >= 0)
+    acting = here[:, None] & (jnp.arange(table.spec.num_seats) == seat[:, None])
+    lanes = dataclasses.replace(
+        lanes,
+        mode=jnp.where(here, REPLIED, lanes.mode).astype(jnp.int8),
+        length=jnp.where(acting, given.end[:, None], lanes.length),
+        action=jnp.where(here, given.action, lanes.action),
+    )
+    if not table.spec.speech_tokens:
+        return lanes
+    place = given.start[:, None] + jnp.arange(int(_longest_reply(table).max()))
+    where = slot[:, None], seat[:, None], jnp.minimum(place, past.tokens.shape[2] - 1)
+    tokens = past.tokens[where]
+    said = (past.node[where] == SPEECH_TOKEN) & (tokens != table.lexicon.section_close) & (place < given.end[:, None])
+    window = jnp.argmax(said, axis=1)[:, None] + jnp.arange(table.spec.speech_tokens)
+    speech = jnp.take_along_axis(tokens, jnp.minimum(window, tokens.shape[1] - 1), axis=1)
+    lane, decision = jnp.arange(here.shape[0]), jnp.where(here, decision, table.spec.max_decisions)
+    return dataclasses.replace(
+        lanes,
+        utterances=lanes.utterances.at[lane, decision].set(speech, mode="drop"),
+        utterance_lengths=lanes.utterance_lengths.at[lane, decision].set(jnp.sum(said, axis=1), mode="drop"),
+    )
+
+
 def _scripted_replies(
     table: Table, plan: RolloutPlan, root: jax.Array, rows: int, lanes: LaneState, records: Episodes
 ) -> tuple[LaneState, Episodes]:
@@ -308,7 +352,7 @@ def scripted_reply(
     """
     holder = lanes.of_actor(lanes.holder)
     episode = plan.episode[jnp.minimum(lanes.slot, plan.episode.shape[0] - 1)]
-    keys = purpose_key(root, SCRIPT, episode, lanes.game.step)
+    keys = purpose_key(new_root(plan, root), SCRIPT, episode, lanes.game.step)
     views = jax.vmap(lambda game: view_of_actor(table.game, game))(lanes.game)
     sensible = jax.vmap(table.heuristic)(views, keys)
     action = jnp.where(holder == HEURISTIC, sensible, jax.vmap(random_legal)(views, keys))

@@ -12,7 +12,7 @@ import numpy as np
 from games.text.grammar import ACTION, SPEECH, SPEECH_TOKEN, THOUGHT_TOKEN, TRIE, forced_run, live_children
 from maro_jax.policy.attention import CachedAttention, KVCache
 from maro_jax.selfplay.episodes import Episodes, RolloutPlan
-from maro_jax.selfplay.lanes import REPLIED, SAMPLE, LaneState, purpose_key
+from maro_jax.selfplay.lanes import REPLIED, SAMPLE, LaneState, new_root, purpose_key
 from maro_jax.selfplay.streams import append, join, mark
 from maro_jax.selfplay.table import Table
 
@@ -100,7 +100,7 @@ def _sample(
     rows = jax.tree.map(lambda leaf: leaf[lane], lanes)
     seat = jnp.maximum(rows.game.actor, 0).astype(jnp.int32)
     episode = plan.episode[jnp.minimum(rows.slot, plan.episode.shape[0] - 1)]
-    keys = purpose_key(root, SAMPLE, episode, rows.game.step)
+    keys = purpose_key(new_root(plan, root), SAMPLE, episode, rows.game.step)
     uniform = jax.vmap(lambda key, index: jax.random.uniform(jax.random.fold_in(key, index)))(keys, rows.chosen)
 
     children = jnp.asarray(table.grammar.child_tokens)[rows.node]

@@ -123,7 +123,7 @@ def play(
 
     start = (
         LaneState.idle(table, sizes.lanes, episodes),
-        Episodes.empty(table.spec, episodes, sizes.capacity),
+        Episodes.empty(table.spec, episodes, sizes.capacity) if plan.past is None else plan.past,
         cache,
         jnp.int32(0),
         Usage.zero(),

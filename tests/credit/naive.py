@@ -26,6 +26,9 @@ class Batch:
     judged: np.ndarray
     num_roles: int
     num_phases: int
+    differences: np.ndarray
+    forked: np.ndarray
+    share: float
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -60,6 +63,9 @@ def random_batch(seed: int, shape: tuple[int, int, int], num_roles=3, num_phases
         rng.random(seat.shape) < 0.6,
         num_roles,
         num_phases,
+        rng.choice([-2.0, -0.5, 0.0, 1.0], seat.shape).astype(np.float32),
+        eligible & (rng.random(seat.shape) < 0.4),
+        0.25 + 0.75 * rng.random(),
     )
 
 
@@ -95,6 +101,14 @@ def by_value(batch: Batch, judged: np.ndarray, decay: float) -> np.ndarray:
     return credited
 
 
+def doubly_robust(batch: Batch, expected: np.ndarray) -> np.ndarray:
+    credited = np.array(expected)
+    for place in batch.slots():
+        if batch.forked[place]:
+            credited[place] = expected[place] + (float(batch.differences[place]) - expected[place]) / batch.share
+    return credited
+
+
 def by_rules(batch: Batch, weight: float) -> np.ndarray:
     told = [place for place in batch.slots() if batch.judged[place] and batch.eligible[place]]
     returns = np.zeros(batch.seat.shape)
@@ -117,11 +131,11 @@ class Statistics:
         self.absolute: dict = {}
         self.episodes = 0.0
 
-    def add(self, batch: Batch, returns, advantages, mask, decay):
+    def add(self, batch: Batch, returns, advantages, mask, decay, share=1.0):
         for table in (self.count, self.returns, self.absolute):
             for cell in table:
                 table[cell] *= decay
-        self.episodes = self.episodes * decay + batch.seat.shape[0]
+        self.episodes = self.episodes * decay + share * batch.seat.shape[0]
         for e, b in batch.slots():
             if mask[e, b]:
                 cell = (int(batch.role[e, b]), int(batch.phase[e, b]))
@@ -183,8 +197,13 @@ def of_deal(batch: Batch, eligible, size: int, episode: int, seat: int) -> tuple
 
 def credit(options, statistics: Statistics, batch: Batch, side_of_role, decay) -> Credit:
     """Credits a batch and adds it to `statistics`, which the first batch reads itself."""
-    if options.decompose == "value":
+    share = batch.share if options.decompose == "fork" else 1.0
+    if options.decompose in ("value", "fork_dr"):
         returns, carried = by_value(batch, batch.eligible, options.value_decay), batch.eligible
+        if options.decompose == "fork_dr":
+            returns = doubly_robust(batch, returns)
+    elif options.decompose == "fork":
+        returns, carried = batch.differences.astype(float), batch.forked
     elif options.decompose == "rules":
         returns, carried = by_rules(batch, options.rules_weight), batch.eligible
     else:
@@ -195,7 +214,7 @@ def credit(options, statistics: Statistics, batch: Batch, side_of_role, decay) -
 
     def own(advantages):
         fresh = Statistics()
-        fresh.add(batch, returns, advantages, eligible, 1.0)
+        fresh.add(batch, returns, advantages, eligible, 1.0, share)
         return fresh
 
     lagged = statistics.total(statistics.count) > 0
@@ -220,8 +239,8 @@ def credit(options, statistics: Statistics, batch: Batch, side_of_role, decay) -
             if options.balance == "deal" and weights[e, b] > 0:
                 weights[e, b] /= of_deal(batch, eligible, options.deal_group, e, batch.seat[e, b])[1]
     mean = used.total(used.count) / used.episodes
-    normaliser = max(batch.seat.shape[0] * mean, 1.0)
-    statistics.add(batch, returns, advantages, eligible, decay)
+    normaliser = max(share * batch.seat.shape[0] * mean, 1.0)
+    statistics.add(batch, returns, advantages, eligible, decay, share)
     return Credit(returns, advantages, weights, eligible, normaliser)
 
 

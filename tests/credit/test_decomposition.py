@@ -1,5 +1,7 @@
 """Decomposition against plain loops, and why a baseline comes after discounting."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -130,6 +132,44 @@ def test_prospects_leave_the_gradient_right_for_any_expectation_with_decay_1_and
     np.testing.assert_allclose(gradient(0.4, wrong, 1.0), right, atol=1e-6)
     np.testing.assert_allclose(gradient(whole, true, 0.0), right, atol=1e-6)
     assert np.abs(gradient(0.4, wrong, 0.0) - right).max() > 0.05
+
+
+@RANDOM
+@given(BATCHES, st.sampled_from([0.0, 0.95]))
+def test_the_correction_by_forks_equals_a_loop(batch, decay):
+    expected = naive.by_value(batch, batch.eligible, decay)
+    forked = decomposition.Forked(batch.differences, batch.forked, np.float32(batch.share))
+    got = decomposition.doubly_robust(expected.astype(np.float32), forked)
+    np.testing.assert_allclose(got, naive.doubly_robust(batch, expected), atol=1e-4)
+
+
+def test_forks_make_the_gradient_right_whatever_is_expected():
+    """The world of the test above, whose first action is forked one time in four; all that can come of it is summed."""
+    first, second = np.array([0.3, 0.7]), np.array([[0.6, 0.4], [0.2, 0.8]])  # π(a), π(b | coin)
+    heads = np.array([0.9, 0.25])  # P(coin = 0 | a)
+    results = np.random.default_rng(0).uniform(-1, 1, (2, 2, 2))  # R(a, coin, b)
+    coin = np.stack([heads, 1 - heads], axis=1)
+    future = coin[:, :, None] * second  # P(coin, b | a)
+    value = np.einsum("acb,acb->a", future, results)
+    right = first[0] * first[1] * (value[0] - value[1])  # ∇ of Σ π(a) Q(a) by the logit of a = 0
+    wrong = np.array([-0.8, 0.9])  # Φ before the second action, after each coin
+    share, total, without = 0.25, 0.0, 0.0
+    outcomes = list(np.ndindex(2, 2))
+    for a, (c, b) in itertools.product(range(2), outcomes):
+        chance = first[a] * future[a, c, b]
+        seat, values = np.zeros((1, 2), int), np.array([[0.4, wrong[c]]], np.float32)
+        outcome = np.array([[results[a, c, b]]], np.float32)
+        expected = np.asarray(decomposition.by_value(seat, outcome, values, seat == 0, 0.0))
+        without += chance * expected[0, 0] * ((a == 0) - first[0])
+        for known, other in itertools.product([True, False], range(2)):
+            for one, two in itertools.product(outcomes, outcomes):  # how the branches go on, which are independent here
+                likely = (share if known else 1 - share) * first[other] * future[a][one] * future[other][two]
+                gain = np.array([[results[a][one] - results[other][two], 0.0]], np.float32)
+                forked = decomposition.Forked(gain, np.array([[known, False]]), np.float32(share))
+                credited = float(np.asarray(decomposition.doubly_robust(expected, forked))[0, 0])
+                total += chance * likely * credited * ((a == 0) - first[0])
+    assert total == pytest.approx(right, abs=1e-6)
+    assert abs(without - right) > 0.05
 
 
 def test_a_draw_is_carried():

@@ -25,6 +25,10 @@ COMBINATIONS = [
 credit = jax.jit(objective.credit, static_argnames=("options", "side_of_role", "decay"))
 
 
+def forked_of(batch: naive.Batch) -> library.Forked:
+    return library.Forked(batch.differences, batch.forked, np.float32(batch.share))
+
+
 @pytest.mark.parametrize("options", COMBINATIONS, ids=str)
 def test_equals_loops_over_several_batches(options):
     """The first batch leans on itself, the later ones on those before."""
@@ -33,7 +37,7 @@ def test_equals_loops_over_several_batches(options):
         batch = naive.random_batch(seed, naive.SHAPES[-1])
         got, statistics = credit(
             options, statistics, **batch.arrays, side_of_role=SIDE_OF_ROLE, values=batch.values,
-            scores=batch.scores, judged=batch.judged, decay=0.8,
+            scores=batch.scores, judged=batch.judged, forked=forked_of(batch), decay=0.8,
         )  # fmt: skip
         want = naive.credit(options, oracle, batch, SIDE_OF_ROLE, decay=0.8)
         np.testing.assert_array_equal(got.eligible, want.eligible)
@@ -72,9 +76,34 @@ def test_rules_touch_nothing_that_they_do_not_speak_of(baseline):
 
 def test_what_a_decomposition_needs_has_to_be_passed():
     batch = naive.random_batch(0, naive.SHAPES[0])
-    for name, message in (("value", "pass values="), ("rules", "pass scores=")):
-        with pytest.raises(ValueError, match=message):
+    needed = {"value": "values", "fork_dr": "values", "rules": "scores", "fork": "forked"}
+    for name, argument in needed.items():
+        with pytest.raises(ValueError, match=f"decompose='{name}' does not go by outcomes alone: pass {argument}="):
             credit(library.CreditOptions(decompose=name), balance.init(3, 2), **batch.arrays, side_of_role=SIDE_OF_ROLE)
+
+
+@pytest.mark.parametrize("name", ["fork", "fork_dr"])
+def test_whatever_is_forked_the_expected_gradient_is_that_of_every_u(name):
+    """Over all ways to fork 2 of 5 candidates, what a behaviour's −∇log π is multiplied by is on average U / (E n̄)."""
+    batch, places = naive.random_batch(3, naive.SHAPES[1]), [(0, 0), (0, 2), (1, 1), (2, 0), (2, 3)]
+    eligible = np.zeros(batch.seat.shape, bool)
+    eligible[tuple(zip(*places, strict=True))] = True
+    arrays = batch.arrays | {"seat": np.abs(batch.seat), "role": np.abs(batch.role), "phase": np.abs(batch.phase)}
+    arrays["eligible"] = eligible
+    options = library.CreditOptions(decompose=name, baseline="none", balance="none", utility="reinforce")
+    cells = jnp.ones((3, 2))
+    earlier = balance.BalanceStatistics(cells, cells, cells, jnp.float32(4.0))  # n̄ = 6 / 4
+    ways, total = list(itertools.combinations(places, 2)), np.zeros(eligible.shape)
+    for way in ways:
+        forked = np.zeros(eligible.shape, bool)
+        forked[tuple(zip(*way, strict=True))] = True
+        shown = library.Forked(batch.differences, forked, np.float32(2 / 5))
+        given, _ = credit(
+            options, earlier, **arrays, values=batch.values, forked=shown, side_of_role=SIDE_OF_ROLE, decay=0.9
+        )
+        total += np.asarray(given.signs * given.weights) / float(given.normaliser) / len(ways)
+    assert np.abs(batch.differences[eligible]).max() > 0.4
+    np.testing.assert_allclose(total, np.where(eligible, batch.differences / (3 * 1.5), 0.0), atol=1e-5)
 
 
 def test_kto_at_the_reference_is_role_baselined_reinforce_divided_by_the_roles_scale():
@@ -297,7 +326,7 @@ def test_the_reference_carries_no_gradient(utility):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"decompose": "rule"}, "decompose must be one of none, outcome, discounted, value, rules"),
+        ({"decompose": "rule"}, "decompose must be one of none, outcome, discounted, value, rules, fork, fork_dr"),
         ({"rules_weight": 0.0}, "rules_weight must be above 0"),
         ({"baseline": "seat"}, "baseline must be one of none, role, cell"),
         ({"balance": "label"}, "balance must be one of none, role, role_label"),
