@@ -38,9 +38,10 @@ CHARTS: Sequence[tuple[str, str, tuple[str, ...]]] = (
     ("Credit", "Mean advantage", ("mean_advantage",)),
     ("Credit", "Behaviours learnt from", ("behaviours",)),
     ("Credit", "Share of the outcome's variance explained", ("value_explained",)),
+    ("Credit", "Share of the sampled tokens that forks took", ("forked_share",)),
     ("Speed", "Games a second", ("games_per_second",)),
     ("Speed", "Tokens sampled and learnt a second", ("sampled_tokens_per_second", "learner_tokens_per_second")),
-    ("Speed", "Seconds of an iteration", ("seconds", "rollout_seconds", "learner_seconds")),
+    ("Speed", "Seconds of an iteration", ("seconds", "rollout_seconds", "fork_seconds", "learner_seconds")),
     ("Speed", "Use of the machine", ("lane_occupancy", "mfu", "rollout_of_floor")),
 )
 CLONING = ("loss", "negative_log_prob", "entropy", "grad_norm")  # families worth a look in the warm start

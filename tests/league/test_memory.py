@@ -151,3 +151,16 @@ def test_a_gradient_takes_about_the_memory_that_was_planned(remat: str):
     lowered = learner._accumulate.lower(place, sums, place, None, place, point, jnp.float32(1), rows)
     used = lowered.compile().memory_analysis().temp_size_in_bytes
     assert 0.7 < used / gradient_bytes(learner, shape, shards) < 1.25
+
+
+def test_forks_are_planned_with_their_past():
+    config = dataclasses.replace(trainer().config, decompose="fork", fork_behaviours=1024, fork_pairs=2)
+    forking = Trainer(trainer().arenas, config)
+    (of,) = forking.forking
+    assert of.arena.episodes == 4096 and of.arena.lanes == trainer().arenas[0].lanes == 512
+    planned = plan_memory(forking).playing
+    assert planned["past of forks"] == planned["episodes"] > 7 * plan().playing["episodes"]
+    assert planned["caches"] == plan().playing["caches"]
+    few = Trainer(trainer().arenas, dataclasses.replace(config, fork_behaviours=5, fork_pairs=1))
+    assert few.forking[0].arena.episodes == few.forking[0].arena.lanes == 16  # a multiple of the eight devices
+    assert plan_memory(few).playing == plan().playing
