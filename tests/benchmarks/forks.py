@@ -1,8 +1,8 @@
 """What forks cost: `python -m tests.benchmarks.forks`.
 
-Iterations of self-play with the same random weights, by turns with `--decompose=value` and with `fork_dr` at some numbers
-of forked behaviours: tokens that branches sampled, their part of all, and seconds, each the median over the rounds (the
-first round, which compiles, is left out). The machine's load falls on all turns alike.
+Iterations of self-play with the same random weights, by turns with `--decompose=value` and with `fork_dr` at some
+numbers of forked behaviours: tokens that branches sampled, their part of all, and seconds, each the median over the
+rounds (the first round, which compiles, is left out). The machine's load falls on all turns alike.
 """
 
 from __future__ import annotations
