@@ -466,7 +466,7 @@ def _report(summary: dict[str, Any], directory: RunDirectory) -> None:
     if of := summary.get("forks"):
         print(
             f"forks: {of['forked_tokens']:,.0f} tokens generated beside the games, {of['forked_share']:.0%} of all, in "
-            f"{of['fork_seconds']:.0f} s"
+            f"{of['fork_seconds']:.0f} s of the last session"
         )
     if of := summary.get("compile"):
         print(f"compiled: {of['programs']} programs in {of['seconds']:.0f} s")
