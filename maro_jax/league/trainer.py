@@ -274,8 +274,8 @@ class Trainer:
         forked = None
         if self.forking:
             generator = np.random.default_rng((config.seed, FORKED, game, iteration))
-            played = [state.learner.params, rival], plan, PLAY, episodes
-            forked = self.forking[game].play(*played, eligible, generator, iteration, forks)
+            original = [state.learner.params, rival], plan, PLAY, episodes
+            forked = self.forking[game].play(*original, eligible, generator, iteration, forks)
         rules = _rules(arena, episodes) if config.decompose == "rules" else None
         scores, spoken_of = rules or (None, None)
         given, statistics = self._credit[game](
