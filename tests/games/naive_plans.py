@@ -134,3 +134,18 @@ def shopping(game: Transcript, made: Decision, instruction: str) -> str | None:
     if made.phase == "item" and made.label not in (*known, " buy"):
         return " choose what I was asked for" if made.label.strip() in wanted else " choose something else"
     return known.get(made.label)
+
+
+def kuhn(game: Transcript, made: Decision) -> str:
+    (card,) = [event.value for event in game.events("card") if event.actor == made.seat]
+    plans = {
+        ("open", " bet"): (" bluff", " bluff", " bet because I am strong"),
+        ("open", " pass"): (" wait and see", " wait and see", " set a trap"),
+        ("answer", " bet"): (" take a chance against the odds", " catch their bluff", " bet because I am strong"),
+        ("answer", " pass"): (" save my chip", " save my chip", " take a chance against the odds"),
+    }
+    return plans[made.phase, made.label][card]
+
+
+# Readings that leave no plan of their game unsaid.
+EXACT = {"avalon-v0": avalon, "persuasion-v0": persuasion, "kuhn-v0": kuhn}
