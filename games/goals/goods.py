@@ -15,13 +15,13 @@ from games.goods import ITEMS
 from games.hindsight import Hindsight
 
 STEP = 0.2  # of the whole worth between two of the goals about one's share
-LITTLE = 0.3  # of the whole worth
+ROUNDING = 1e-4  # so that a share that is just a bound is not above it
 
 
 def _events(kind: Mapping[str, int], spec: GameSpec, episode: Hindsight) -> dict[str, jax.Array]:
     """What came true; `kind` numbers the game's kinds of event."""
     seats, value, target = jnp.arange(spec.num_seats), episode.value, episode.target
-    share = (episode.outcome + 1) / 2
+    share = (episode.outcome + 1) / 2 - ROUNDING
     agrees = episode.logged(kind["agree"])
     deal = jnp.any(agrees)
     keeps = episode.logged(kind["keep"])
@@ -48,7 +48,7 @@ def _events(kind: Mapping[str, int], spec: GameSpec, episode: Hindsight) -> dict
         "they_agree": jnp.any(agrees & (episode.actor != seats[:, None]), axis=1),
         "they_get_more": deal & (episode.outcome < episode.outcome[::-1]),
         "offered_half": to_me & (2 * left >= whole) & (whole > 0),
-        "offered_little": to_me & (left < LITTLE * whole),
+        "offered_little": to_me & (10 * left < 3 * whole),
         "offered_best": to_me & (best_kept == 0) & (whole > 0),
         "last_offers": complete & (made == turns - 2),
     }

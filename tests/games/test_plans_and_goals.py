@@ -87,6 +87,12 @@ def test_plans_of_a_shopper():
     assert len(said) == 9
 
 
+@pytest.mark.slow
+def test_plans_of_wolves_and_of_the_village():
+    said = set().union(*(assert_same_plans(games, naive_plans.werewolf) for games, _ in variants("werewolf-v0")))
+    assert len(said) == 9
+
+
 @pytest.mark.parametrize("family", host.FAMILIES)
 @pytest.mark.parametrize("name", PLAYED)
 def test_every_plan_may_be_thought_and_is_of_whole_phrases(name: str, family: str):
