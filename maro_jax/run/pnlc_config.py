@@ -92,7 +92,7 @@ class CriticConfig:
         example="/models/Qwen2.5-0.5B-Instruct",
     )  # fmt: skip
     embedder: str = setting(
-        "policy:tiny", "policy:RUN or policy:FOLDER (@6: after six layers), sentence:FOLDER, or api:MODEL",
+        "words:512", "words:SIZE, policy:RUN or policy:FOLDER (@6: after six layers), sentence:FOLDER, or api:MODEL",
         group="embeddings", example=EXAMPLE,
     )  # fmt: skip
     embeddings: str = setting(

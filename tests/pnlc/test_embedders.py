@@ -1,7 +1,10 @@
 """Embedders against slower ways to the same numbers: one text at a time, torch, and a server that fails."""
 
+import collections
 import dataclasses
+import itertools
 import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -81,8 +84,11 @@ def test_an_embedder_is_opened_again_by_its_name_and_not_with_other_weights(tiny
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("tiny", "not of the form policy:RUN"),
-        ("words:x", "not one of policy, sentence, api"),
+        ("tiny", "not of the form words:SIZE, policy:RUN"),
+        ("bert:x", "not one of words, policy, sentence, api"),
+        ("words:x", "a multiple of 8 from 16 to 8192"),
+        ("words:20", "a multiple of 8 from 16 to 8192"),
+        ("words:512@2", "@2 is of a policy"),
         ("policy:/nowhere", "a folder of a run or a model"),
         ("sentence:/nowhere", "has no config.json"),
         ("api:model@3", "@3 is of a policy"),
@@ -91,6 +97,31 @@ def test_an_embedder_is_opened_again_by_its_name_and_not_with_other_weights(tiny
 def test_wrong_names_are_refused(text, sentence):
     with pytest.raises(ConfigError, match=sentence):
         embedder_of(text)
+
+
+def test_texts_are_as_near_as_the_words_pairs_and_lines_they_share():
+    """Against the cosine of the counts themselves, which random directions keep but for their noise of 1/√d."""
+
+    def counted(text):
+        found = collections.Counter()
+        for line in text.lower().split("\n"):
+            words = line.split()
+            found.update(words + list(itertools.pairwise(words)) + [("a line", *words)] * bool(words))
+        return {feature: 1 + math.log(count) for feature, count in found.items()}
+
+    def cosine(one, other):
+        shared = sum(weight * other.get(feature, 0) for feature, weight in one.items())
+        return shared / math.hypot(*one.values()) / math.hypot(*other.values())
+
+    texts = [text for text in TEXTS if text] + ["You are a seer", "YOU are a  wolf", "wolf a are you", "Vote\n\nVote"]
+    embedder = embedder_of("words:8192")
+    found = embedder.embed([*texts, ""])
+    assert (embedder.name, embedder.size, found.shape) == ("words:8192", 8192, (len(texts) + 1, 8192))
+    np.testing.assert_allclose(np.linalg.norm(found[:-1], axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(found[-1], 0)
+    wanted = [[cosine(counted(one), counted(other)) for other in texts] for one in texts]
+    np.testing.assert_allclose(found[:-1] @ found[:-1].T, wanted, atol=5 / 8192**0.5)
+    np.testing.assert_array_equal(embedder_of("words:8192").embed(texts[::-1]), found[-2::-1])
 
 
 def test_names_come_apart():

@@ -22,7 +22,7 @@ from maro_jax.selfplay.episodes import HOLDERS
 pytestmark = pytest.mark.usefixtures("kept_programs")
 
 GAME = "persuasion-v0:persuadee=seat,max_exchanges=4,thought_tokens=12"
-FEW = ["--steps=30", "--batch_size=32", "--embed_batch=32", "--held_out=0.25"]
+FEW = ["--steps=30", "--batch_size=32", "--held_out=0.25"]
 
 
 def run(capsys, *arguments):
@@ -170,7 +170,7 @@ def test_transitions_fit_together(opened):
         (["train", "{data}", "--out={data}"], "exists already"),
         (["train", "{data}", "--out={new}", "--holders=nobody"], "--holders=nobody is not one of"),
         (["train", "{data}", "--out={new}", "--holders=learner"], "no decision of learner with a thought"),
-        (["train", "{data}", "--out={new}", "--embedder=words"], "is not of the form policy:RUN"),
+        (["train", "{data}", "--out={new}", "--embedder=words"], "is not of the form words:SIZE"),
         (["train", "{data}", "--out={new}", "--api_base=http://localhost:1/v1"], "is of --embedder=api:MODEL"),
         (["train", "{data},{data}/none", "--out={new}"], "is no folder"),
         (["tarin"], "did you mean train"),
