@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from games.goals import goals_of
+from games.registry import GAMES
 from maro_jax.data.reader import EpisodeSource
+from maro_jax.data.retell import text_table
+from maro_jax.data.schema import Header
+from maro_jax.data.scripted import scripted_examples
+from maro_jax.data.writer import write_dataset
 from maro_jax.pnlc import labelling
 from maro_jax.pnlc.__main__ import main_cli
 from maro_jax.pnlc.embedders import embedder_of
@@ -156,6 +161,20 @@ def test_transitions_fit_together(opened):
     assert told[-1] == len(set(labelling.different(texts))) == len(labelling.different(texts))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(GAMES))
+def test_games_of_every_kind_are_read(tmp_path, name):
+    table = text_table(name, {"thought_tokens": 12}, "tiny")
+    header = Header.of(table, capacity=table.lexicon.max_stream, model="tiny", source="test")
+    examples = scripted_examples(table, table.lexicon.max_stream, "either", 16, 0)
+    folder, _ = write_dataset(tmp_path / "data", table.spec, header, "test", examples)
+    sources, table = open_sources([str(folder)])
+    texts = read_texts(sources, table, goals_of(table.spec), HOLDERS, lambda done: None)
+    data, _ = labelling.transitions(texts, embedder_of("words:64"), lambda done: None)
+    check(data)
+    assert data.reached.any() and texts.left_out < 16 and len(set(texts.thought)) > 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -172,6 +191,7 @@ def test_transitions_fit_together(opened):
         (["train", "{data}", "--out={new}", "--holders=learner"], "no decision of learner with a thought"),
         (["train", "{data}", "--out={new}", "--embedder=words"], "is not of the form words:SIZE"),
         (["train", "{data}", "--out={new}", "--api_base=http://localhost:1/v1"], "is of --embedder=api:MODEL"),
+        (["train", "{data}", "--out={new}", "--api_key_variable=KEY"], "is of --embedder=api:MODEL"),
         (["train", "{data},{data}/none", "--out={new}"], "is no folder"),
         (["tarin"], "did you mean train"),
     ],
