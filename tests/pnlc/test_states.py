@@ -54,10 +54,15 @@ def test_states_of_replies_that_are_due_are_those_of_the_record(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("game", "parameters"),
-    [("werewolf-v0", {"num_seats": 6}), ("avalon-v0", {"num_seats": 5}), ("shopping-v0", {}), ("mystery-v0", {})],
+    [
+        ("werewolf-v0", {"num_seats": 6, "speech_tokens": 4}),
+        ("avalon-v0", {"num_seats": 5, "speech_tokens": 4, "discussion_rounds": 1}),
+        ("mystery-v0", {"speech_tokens": 4}),
+        ("shopping-v0", {}),
+    ],
 )
 def test_the_same_of_larger_games(tmp_path, game, parameters):
-    table = text_table(game, parameters | {"thought_tokens": 8, "speech_tokens": 4}, "tiny")
+    table = text_table(game, parameters | {"thought_tokens": 8}, "tiny")
     number = np.arange(6, dtype=np.int32)
     records = _records(tmp_path, table, scripted_examples(table, table.lexicon.max_stream, "heuristic", 6, 3))
     plan = RolloutPlan(number, number, np.full((6, len(table.spec.sides)), API, np.int8))
