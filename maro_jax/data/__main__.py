@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,23 +82,15 @@ def _laid(text: str, model: str) -> Table:
 def _write(
     out: str, laid: Table, capacity: int, model: str, source: str, split: str, examples: Iterable[Mapping[str, Any]]
 ) -> int:
-    """Writes a whole dataset beside its place and moves it there, so that none is left where something is wrong."""
+    """Writes a whole dataset and tells what it holds."""
     from maro_jax.data.schema import Header
-    from maro_jax.data.writer import EpisodeWriter
+    from maro_jax.data.writer import write_dataset
 
-    place = Path(out).expanduser().resolve()
-    part = place.with_name(f".{place.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        writer = EpisodeWriter(part, laid.spec, Header.of(laid, capacity=capacity, model=model, source=source))
-        count = writer.append(split, examples)
-        part.rename(place)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-    behaviours = sum(shard.behaviours for shard in writer.shards)
-    print(f"{count} episodes, {behaviours} behaviours, split {split}")
-    print(place / writer.folder.relative_to(part))
+    header = Header.of(laid, capacity=capacity, model=model, source=source)
+    folder, shards = write_dataset(out, laid.spec, header, split, examples)
+    behaviours = sum(shard.behaviours for shard in shards)
+    print(f"{sum(shard.episodes for shard in shards)} episodes, {behaviours} behaviours, split {split}")
+    print(folder)
     return exit_codes.DONE
 
 

@@ -17,6 +17,7 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,34 @@ class EpisodeWriter:
         for file in self.folder.glob(f"*{self.name}-*.array_record-*"):
             if file.name not in listed:
                 file.unlink()
+
+
+def write_dataset(
+    out: str | Path, spec: GameSpec, header: Header, split: str, examples: Iterable[Mapping[str, Any]]
+) -> tuple[Path, list[Shard]]:
+    """Writes a whole dataset beside its place and moves it there, so that none is left where something is wrong.
+
+    Args:
+      out: folder of datasets, which must not exist.
+      spec: the game's static description.
+      header: what its episodes share.
+      split: that all episodes belong to.
+      examples: of `Encoder.examples`.
+
+    Returns:
+      The dataset's folder and its shards.
+    """
+    place = Path(out).expanduser().resolve()
+    part = place.with_name(f".{place.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        writer = EpisodeWriter(part, spec, header)
+        writer.append(split, examples)
+        part.rename(place)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return place / writer.folder.relative_to(part), writer.shards
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -49,7 +49,8 @@ def _written_down(record):
         "outcome": [seat.outcome for seat in record.seats],
         "players": [f"expert {index}" for index in range(len(record.seats))],
         "moves": [
-            {"seat": made.seat + 1, "action": made.action, "speech": made.speech} for made in record.decisions
+            {"seat": made.seat + 1, "action": made.action, "speech": made.speech, "thought": made.thought}
+            for made in record.decisions
         ],
     }  # fmt: skip
 
