@@ -129,7 +129,7 @@ class HostedGames:
         self.table, self.over, self.replaced = table, 0, []
         self._plan, self._key = jax.tree.map(jnp.asarray, plan), key
         count = len(plan.episode)
-        sizes = RolloutSizes.fit(table, lanes, capacity)
+        self._sizes = sizes = RolloutSizes.fit(table, lanes, capacity)
         models = 0 if params is None else 1
         self._programs = _compiled(table, sizes, models)
         self.lanes, self.records = LaneState.idle(table, lanes, count), Episodes.empty(table.spec, count, capacity)
