@@ -68,14 +68,6 @@ def _compiled(table: Table, sizes: RolloutSizes) -> _Programs:
 class ThinkingGames(HostedGames):
     """Hosted games whose policy replies for seats that are answered from outside, thought by thought."""
 
-    def thinks(self, turn: Turn) -> bool:
-        """Whether a reply begins with a thought."""
-        return self.thought_budget(turn) > 0
-
-    def thought_budget(self, turn: Turn) -> int:
-        """Most tokens of the thought in a reply; 0: the phase has none."""
-        return int(self.table.grammar.budgets[turn.phase, THOUGHT])
-
     def propose(self, turns: Sequence[Turn], count: int) -> list[list[SampledThought]]:
         """Samples thoughts for replies that are due.
 
@@ -280,9 +272,12 @@ def _finish(
     holder = lanes.holder
     acting = due[:, None] & (jnp.arange(holder.shape[1]) == lanes.game.actor[:, None])
     lanes = dataclasses.replace(lanes, holder=jnp.where(acting, LEARNER, holder).astype(holder.dtype))
-    lanes, records, cache, usage = jax.lax.while_loop(
-        lambda carry: jnp.any(due & (carry[0].mode == WAITING)),
-        lambda carry: take_step(table, sizes, 1, plan, key, *params, *carry),
-        (lanes, records, cache, usage),
-    )
+
+    def unfinished(carry: tuple) -> jax.Array:
+        return jnp.any(due & (carry[0].mode == WAITING))
+
+    def step(carry: tuple) -> tuple:
+        return take_step(table, sizes, 1, plan, key, *params, *carry)
+
+    lanes, records, cache, usage = jax.lax.while_loop(unfinished, step, (lanes, records, cache, usage))
     return dataclasses.replace(lanes, holder=holder), records, cache, usage

@@ -12,8 +12,7 @@ from games.text.grammar import THOUGHT_TOKEN
 from maro_jax.policy.attention import CausalAttention, token_positions
 from maro_jax.policy.models import load_policy
 from maro_jax.selfplay.episodes import API, LEARNER, Episodes
-from maro_jax.selfplay.rollout import play
-from maro_jax.selfplay.table import RolloutSizes, Table
+from maro_jax.selfplay.table import Table
 from maro_jax.selfplay.thoughts import ThinkingGames
 from tests.selfplay.playing import decided, plan_of
 
@@ -32,18 +31,18 @@ def params():
     return decided(table().policy.init(jax.random.key(0)))
 
 
-def hosted_games() -> ThinkingGames:
+def hosted_games(holder: int = API) -> ThinkingGames:
     laid = table()
-    holders = np.full((GAMES, len(laid.spec.sides)), API)
+    holders = np.full((GAMES, len(laid.spec.sides)), holder)
     return ThinkingGames(laid, laid.stream_capacity(0, "refuse"), LANES, plan_of(holders), KEY, params())
 
 
 @functools.cache
-def by_rollout() -> Episodes:
-    sizes = RolloutSizes.fit(table(), LANES, table().stream_capacity(0, "refuse"))
-    rollout = jax.jit(functools.partial(play, table(), sizes, 1, False))
-    plan = plan_of(np.full((GAMES, len(table().spec.sides)), LEARNER))
-    return jax.device_get(rollout(jax.tree.map(lambda leaf: leaf[None], params()), jnp.ones(1), KEY, plan)[0])
+def straight() -> Episodes:
+    """The same games, played by the policy without being asked, as in a rollout."""
+    hosted = hosted_games(LEARNER)
+    assert hosted.run() == []
+    return hosted.episodes()
 
 
 def played_with(choose) -> Episodes:
@@ -63,14 +62,14 @@ def of_its_own(hosted, turns):
 
 
 @pytest.mark.parametrize("choose", [of_its_own, first_of(1), first_of(3)], ids=["its own", "only", "first of three"])
-def test_the_policy_plays_as_in_a_rollout(choose):
-    stepwise, straight = played_with(choose), by_rollout()
-    assert (straight.node == THOUGHT_TOKEN).any()
-    np.testing.assert_array_equal(stepwise.behaviours.action, straight.behaviours.action)
-    np.testing.assert_array_equal(stepwise.tokens, straight.tokens)
-    np.testing.assert_array_equal(stepwise.node, straight.node)
-    np.testing.assert_allclose(stepwise.log_probs, straight.log_probs, atol=2e-5)
-    assert np.all(stepwise.behaviours.holder[straight.behaviours.seat >= 0] == API)
+def test_the_policy_plays_as_without_being_asked(choose):
+    stepwise, expected = played_with(choose), straight()
+    assert (expected.node == THOUGHT_TOKEN).any()
+    np.testing.assert_array_equal(stepwise.behaviours.action, expected.behaviours.action)
+    np.testing.assert_array_equal(stepwise.tokens, expected.tokens)
+    np.testing.assert_array_equal(stepwise.node, expected.node)
+    np.testing.assert_allclose(stepwise.log_probs, expected.log_probs, atol=2e-5)
+    assert np.all(stepwise.behaviours.holder[expected.behaviours.seat >= 0] == API)
 
 
 def test_chances_of_proposed_thoughts_are_those_of_the_whole_stream():
