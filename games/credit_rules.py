@@ -67,14 +67,10 @@ def judge(
     rule = OF_GAME[spec.name]
     free_text = np.array([kind.speech_tokens + kind.thought_tokens > 0 for kind in spec.phases])
 
-    def of_one(seat: jax.Array, phase: jax.Array, legal: jax.Array, action: jax.Array, roles: jax.Array,
-               outcome: jax.Array, rows: jax.Array, count: jax.Array, step: jax.Array) -> Verdict:  # fmt: skip
-        log = jnp.where((jnp.arange(len(rows)) < count)[:, None], rows, NO_ONE).astype(jnp.int32)
-        seat, phase, action, roles, step = (each.astype(jnp.int32) for each in (seat, phase, action, roles, step))
-        kind, actor, target, value = log.T
-        episode = Hindsight(seat, phase, legal, action, roles, outcome, kind, actor, target, value, step)
+    def of_one(*arrays: jax.Array) -> Verdict:
+        episode = Hindsight.of(*arrays)
         score, judged = rule(spec, episode)
-        judged &= (seat >= 0) & (episode.chooses | jnp.asarray(free_text)[phase])
+        judged &= (episode.seat >= 0) & (episode.chooses | jnp.asarray(free_text)[episode.phase])
         return jnp.where(judged, score, 0.0).astype(jnp.float32), judged
 
     return jax.vmap(of_one)(*map(jnp.asarray, (seat, phase, legal, action, roles, outcome, rows, count, steps)))

@@ -38,6 +38,17 @@ class Hindsight:
     value: jax.Array
     step: jax.Array
 
+    @staticmethod
+    def of(
+        seat: jax.Array, phase: jax.Array, legal: jax.Array, action: jax.Array, roles: jax.Array, outcome: jax.Array,
+        rows: jax.Array, count: jax.Array, step: jax.Array,
+    ) -> Hindsight:  # fmt: skip
+        """One episode of `Episodes`: rows int[M, 4] is the final event log, of which `count` int[] are in use."""
+        log = jnp.where((jnp.arange(len(rows)) < count)[:, None], rows, NO_ONE).astype(jnp.int32)
+        seat, phase, action, roles, step = (each.astype(jnp.int32) for each in (seat, phase, action, roles, step))
+        kind, actor, target, value = log.T
+        return Hindsight(seat, phase, legal, action, roles, outcome, kind, actor, target, value, step)
+
     @property
     def role(self) -> jax.Array:
         """int32[B], of who decided."""
@@ -71,6 +82,11 @@ class Hindsight:
         """int32[B]: the value of the last row of a kind before each decision, or once it was made; 0 without one."""
         rows = self.logged(kind) & (self.step <= self._decisions + after)
         last = jnp.max(jnp.where(rows, jnp.arange(rows.shape[1]), NO_ONE), axis=1)
+        return jnp.where(last >= 0, self.value[last], 0)
+
+    def so_far(self, kind: int) -> jax.Array:
+        """int32[M]: the value of the last row of a kind up to each row, itself included; 0 without one."""
+        last = jax.lax.cummax(jnp.where(self.logged(kind), jnp.arange(len(self.kind)), NO_ONE))
         return jnp.where(last >= 0, self.value[last], 0)
 
     def told(self, kind: int, target: int | None = None) -> jax.Array:

@@ -29,14 +29,14 @@ def heuristic(view: SeatView, key: jax.Array) -> jax.Array:
     """int32[]: the action of a sensible player with what `view` shows."""
     num_actions = view.legal.shape[0]
     num_seats = (num_actions - len(ROLES) - 5) // 3
-    evidence = _Evidence(view, num_seats)
+    evidence = Evidence(view, num_seats)
     is_evil = jnp.asarray(IS_EVIL)[view.role]
     scores = jnp.where(is_evil, _evil(view, evidence), _good(view, evidence))
     scores = scores + NOISE * jax.random.gumbel(key, (num_actions,))
     return jnp.argmax(jnp.where(view.legal, scores, -jnp.inf)).astype(jnp.int32)
 
 
-class _Evidence:
+class Evidence:
     """The log as tables by proposal (P = 25 rows) and seat, and a belief over the worlds that fit it.
 
     Attributes:
@@ -102,7 +102,7 @@ def _worlds(num_seats: int) -> np.ndarray:
     return worlds
 
 
-def _good(view: SeatView, evidence: _Evidence) -> jax.Array:
+def _good(view: SeatView, evidence: Evidence) -> jax.Array:
     """f32[A]: scores of a good player's actions."""
     num_seats = evidence.me.shape[0]
     size = jnp.asarray(avalon_spec.TEAM_SIZES[num_seats])[evidence.quest]
@@ -117,7 +117,7 @@ def _good(view: SeatView, evidence: _Evidence) -> jax.Array:
     return _scores(view, pick, accuse, defend, approve, jnp.float32(-10.0))
 
 
-def _evil(view: SeatView, evidence: _Evidence) -> jax.Array:
+def _evil(view: SeatView, evidence: Evidence) -> jax.Array:
     """f32[A]: scores of an evil player's actions."""
     num_seats = evidence.me.shape[0]
     needed = jnp.asarray(avalon_spec.FAILS_NEEDED[num_seats])[evidence.quest]

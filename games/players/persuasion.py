@@ -34,7 +34,7 @@ def heuristic(view: SeatView, key: jax.Array) -> jax.Array:
     return jnp.where(view.role == rules.PERSUADER, _persuade(view, key), _answer(view, key)).astype(jnp.int32)
 
 
-class _Rows:
+class Rows:
     """The rows a seat knows, by kind of event, and which act each of them follows."""
 
     def __init__(self, view: SeatView):
@@ -56,7 +56,7 @@ class _Rows:
 
 def _persuade(view: SeatView, key: jax.Array) -> jax.Array:
     """int32[]: an act of the persuader."""
-    rows = _Rows(view)
+    rows = Rows(view)
     uses = jnp.sum(rows.are("act")[:, None] & (rows.value[:, None] == jnp.arange(rules.TOPICS)), axis=0)
     asked, left = uses[PERSONAL] > 0, rows.latest("exchanges") - jnp.sum(rows.are("act"))
     chance = _weights_given(rows)  # float32[7, 3]
@@ -78,7 +78,7 @@ def _persuade(view: SeatView, key: jax.Array) -> jax.Array:
     return jnp.where(left <= 1, ASK, appeal)
 
 
-def _weights_given(rows: _Rows) -> jax.Array:
+def _weights_given(rows: Rows) -> jax.Array:
     """float32[7, 3]: chances of each appeal's weight, given all that the persuadee has answered."""
     answered, use = rows.are("reply"), jnp.minimum(rows.use, MOST_USES - 1)
     told = answered & (rows.act == PERSONAL)
@@ -94,7 +94,7 @@ def _weights_given(rows: _Rows) -> jax.Array:
 
 def _answer(view: SeatView, key: jax.Array) -> jax.Array:
     """int32[]: an answer or a donation of the persuadee."""
-    rows = _Rows(view)
+    rows = Rows(view)
     act, use = rows.act[-1], rows.use[-1]  # unused rows at the end follow the latest act
     interest, trust, budget, leaning = (rows.latest(name) for name in ("interest", "trust", "budget", "leaning"))
     willing = interest * trust // 4

@@ -87,7 +87,7 @@ def _spaced(text: str) -> str:
 
 def heuristic(view: SeatView, key: jax.Array) -> jax.Array:
     """int32[]: the action of a sensible shopper with what `view` shows."""
-    words, seen = words_of(view.spec), _Seen(view)
+    words, seen = words_of(view.spec), Seen(view)
     on_results = _on_results(words, seen, view.legal)
     on_item = _on_item(words, seen, view.legal)
     on_search = _on_search(words, seen, view.legal, key)
@@ -95,7 +95,7 @@ def heuristic(view: SeatView, key: jax.Array) -> jax.Array:
     return jnp.where(view.legal[action], action, jnp.argmax(view.legal)).astype(jnp.int32)
 
 
-class _Seen:
+class Seen:
     """What the shopper has read and done."""
 
     def __init__(self, view: SeatView):
@@ -139,7 +139,7 @@ class _Seen:
         return jnp.any(table[jnp.where(mask, self.value, 0)] & mask[:, None], axis=0)
 
 
-def _on_search(words: Words, seen: _Seen, legal: jax.Array, key: jax.Array) -> jax.Array:
+def _on_search(words: Words, seen: Seen, legal: jax.Array, key: jax.Array) -> jax.Array:
     """What the thing is comes first, then other words of the instruction; later searches vary them more."""
     noise = NOISE * (1.0 + 4.0 * seen.searches) * jax.random.gumbel(key, seen.wanted.shape)
     attribute = jnp.asarray(words.title.any(axis=0) | words.features.any(axis=0))
@@ -149,8 +149,19 @@ def _on_search(words: Words, seen: _Seen, legal: jax.Array, key: jax.Array) -> j
     return jnp.where(jnp.any(possible), word, words.first_command + RUN)
 
 
-def _on_results(words: Words, seen: _Seen, legal: jax.Array) -> jax.Array:
+def _on_results(words: Words, seen: Seen, legal: jax.Array) -> jax.Array:
     """The unseen affordable item whose title has most of the words; else the next page, else another search."""
+    score, suits = offers(words, seen)
+    best = jnp.argmax(score)
+    promising = (score[best] > 0) & suits[best]
+    can_turn = legal[words.first_command + NEXT] & (seen.left >= TURN_PAGE)
+    turn = jnp.where(can_turn, NEXT, TO_SEARCH) + words.first_command
+    moves_on = ~promising & (can_turn | (seen.left >= SEARCH_AGAIN))
+    return jnp.where(moves_on, turn, words.first_item + best)
+
+
+def offers(words: Words, seen: Seen) -> tuple[jax.Array, jax.Array]:
+    """By place on the page of results: float32 how good it looks, bool whether it is affordable and the right thing."""
     listed = seen.listed
     title = jnp.asarray(words.title)[listed]
     matches = jnp.sum(title & seen.wanted, axis=1)
@@ -158,22 +169,14 @@ def _on_results(words: Words, seen: _Seen, legal: jax.Array) -> jax.Array:
     affordable = jnp.asarray(words.price)[listed] <= seen.cap
     opened = jnp.any(listed[:, None] == jnp.where(seen.opened >= 0, seen.opened, -2), axis=1)
     score = matches + 2.0 * head - NOT_AFFORDABLE * ~affordable - SEEN * opened
-    score = jnp.where(listed >= 0, score, -jnp.inf)
-    best = jnp.argmax(score)
-    promising = (score[best] > 0) & affordable[best] & head[best]
-    can_turn = legal[words.first_command + NEXT] & (seen.left >= TURN_PAGE)
-    turn = jnp.where(can_turn, NEXT, TO_SEARCH) + words.first_command
-    moves_on = ~promising & (can_turn | (seen.left >= SEARCH_AGAIN))
-    return jnp.where(moves_on, turn, words.first_item + best)
+    return jnp.where(listed >= 0, score, -jnp.inf), affordable & head
 
 
-def _on_item(words: Words, seen: _Seen, legal: jax.Array) -> jax.Array:
+def _on_item(words: Words, seen: Seen, legal: jax.Array) -> jax.Array:
     """Chooses what is asked for and buys, unless something is missing and there is time to look on."""
     values = np.arange(words.first_item)
-    asked = jnp.any(jnp.asarray(words.option), axis=0) & seen.wanted  # options, as far as words tell
+    asked, unknown = questions(words, seen)
     settable = asked & legal[: words.first_item] & ~seen.chosen
-    title = jnp.asarray(words.title)[seen.item]
-    unknown = seen.wanted & ~title & ~seen.offered & ~seen.features & ~jnp.asarray(words.head)
     lacks_option = jnp.any(unknown & asked)
     to_set = jnp.sum(settable)
     can_look_on = seen.left >= LOOK_ON
@@ -185,3 +188,10 @@ def _on_item(words: Words, seen: _Seen, legal: jax.Array) -> jax.Array:
     choice = jnp.argmax(jnp.where(settable, -values, -words.first_item - 1))
     choose = (command == BUY) & (to_set > 0) & (seen.left > 1)
     return jnp.where(choose, choice, words.first_command + command)
+
+
+def questions(words: Words, seen: Seen) -> tuple[jax.Array, jax.Array]:
+    """Of the words that are wanted, bool[W]: which are options, and which the open item has not shown so far."""
+    asked = jnp.any(jnp.asarray(words.option), axis=0) & seen.wanted  # options, as far as words tell
+    title = jnp.asarray(words.title)[seen.item]
+    return asked, seen.wanted & ~title & ~seen.offered & ~seen.features & ~jnp.asarray(words.head)

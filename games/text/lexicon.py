@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import string
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -34,6 +35,7 @@ class Lexicon:
       turn_tail: int32[phases], span after the events: prompt, close of the turn, open of the reply's first section.
       section_next: int32[phases, 3], span between a section's close and the next section (empty after the last one).
       scripted_speech: int32[A], span of what a scripted player says with each action.
+      scripted_thought: int32[plans], span of what it thinks with each plan; empty in a game without plans.
       section_close: int32[], the control token that ends a section.
       prefix_tokens: int32[roles, Q], role prefixes, right-padded.
       prefix_lengths: int32[roles].
@@ -52,6 +54,7 @@ class Lexicon:
     turn_tail: np.ndarray
     section_next: np.ndarray
     scripted_speech: np.ndarray
+    scripted_thought: np.ndarray
     section_close: Any
     prefix_tokens: np.ndarray
     prefix_lengths: np.ndarray
@@ -98,7 +101,9 @@ def parse_template(kind: EventKind) -> list[tuple[str, str]]:
     return pieces
 
 
-def build_lexicon(spec: GameSpec, tokenizer: TextTokenizer, *, vocab_size: int, brief: bool) -> Lexicon:
+def build_lexicon(
+    spec: GameSpec, tokenizer: TextTokenizer, *, vocab_size: int, brief: bool, thoughts: Sequence[str] = ()
+) -> Lexicon:
     """Compiles a game's words for a tokenizer.
 
     Args:
@@ -106,6 +111,7 @@ def build_lexicon(spec: GameSpec, tokenizer: TextTokenizer, *, vocab_size: int, 
       tokenizer: gives ids for text and control tokens.
       vocab_size: V of the model, at least the tokenizer's.
       brief: role prefixes without the rules of the game (for models too small to read them).
+      thoughts: what scripted players think, a text for each plan.
 
     Raises:
       GameError: if a template is malformed or names a missing word table.
@@ -140,6 +146,7 @@ def build_lexicon(spec: GameSpec, tokenizer: TextTokenizer, *, vocab_size: int, 
         following = {section: spans.add(gap + opens[after]) for section, after in zip(used, used[1:], strict=False)}
         nexts.append([following.get(section, empty) for section in range(len(SECTIONS))])
     speech = [spans.add(tokenizer.encode(text)) for text in spec.scripted_speech]
+    thought = [spans.add(tokenizer.encode(text)) for text in thoughts]
     prefixes = _prefixes(spec, tokenizer, brief)
     plain = tokenizer.plain_token_mask(vocab_size)
     longest = _longest_event(spec, np.array(spans.length), source, base, words, spec.speech_tokens)
@@ -154,6 +161,7 @@ def build_lexicon(spec: GameSpec, tokenizer: TextTokenizer, *, vocab_size: int, 
         turn_tail=np.array(tails, np.int32),
         section_next=np.array(nexts, np.int32),
         scripted_speech=np.array(speech, np.int32),
+        scripted_thought=np.array(thought, np.int32),
         section_close=np.int32(close),
         prefix_tokens=prefixes[0],
         prefix_lengths=prefixes[1],

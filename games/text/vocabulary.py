@@ -4,7 +4,7 @@ A new version only appends to `PHRASES`, so that ids of older checkpoints stay v
 games' templates and labels use whole phrases.
 """
 
-VERSION = 3
+VERSION = 4
 
 SLOTS = 768  # ids of the tiny model: those beyond the list are for phrases to come, so that its shape stays
 
@@ -26,6 +26,19 @@ _SHOP_WORDS = (
     *("small", "medium", "large"),
 )
 _SYMBOLS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa")
+
+# Most plans are two of these: what to do, and with what.
+_PLAN_WORDS = (
+    *(" send", " keep evil off", " wait for", " speak up for", " hide", " make", " let", " turn", " block", " shoot"),
+    *(" get evil onto", " find out", " speak to", " try", " win", " go on with", " insist on", " tell", " search for"),
+    *(" look at", " see", " compare with", " choose", " look around", " whom I trust", " the good", " who may be"),
+    *(" against each other", " the quest", " succeed", " a good team", " a better team", " take a chance"),
+    *(" on this team", " that I am evil", " what I know", " what I think", " the truth", " their trust", " my money"),
+    *(" what moves them", " what may move them", " what they care for", " what they like", " what they dislike"),
+    *(" where they stand", " at once", " now that they like it", " what it is worth", " more than it is worth"),
+    *(" what I was asked for", " the best offer", " more offers", " other offers", " something else"),
+    *(" with other words", " go back", " make sure first", " before it is too late"),
+)
 
 PHRASES: tuple[str, ...] = (
     # players, as they stand in a sentence and at the start of a line
@@ -289,6 +302,8 @@ PHRASES: tuple[str, ...] = (
     "\nNobody is convicted",
     "\nThe culprit wins",
     "\nThe innocents win",
+    # since version 4: plans, as scripted players think them
+    *_PLAN_WORDS,
 )
 
 PIECES: tuple[str, ...] = (*CHARACTERS, *PHRASES)

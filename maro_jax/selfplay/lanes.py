@@ -302,9 +302,10 @@ _REPLY_FIELDS = ("mode", "length", "section", "node", "action", "utterances", "u
 def scripted_reply(
     table: Table, plan: RolloutPlan, root: jax.Array, lanes: LaneState, records: Episodes, speaking: jax.Array
 ) -> tuple[LaneState, Episodes]:
-    """A whole reply where `speaking` bool[L]: empty thought, speech by template, the action's label.
+    """A whole reply where `speaking` bool[L]: the action's plan as a thought, speech by template, the action's label.
 
-    Arguments as those of `advance`. Holders other than `HEURISTIC` play at random.
+    Arguments as those of `advance`. Holders other than `HEURISTIC` play at random. Of a game without plans the thought
+    is empty.
     """
     holder = lanes.of_actor(lanes.holder)
     episode = plan.episode[jnp.minimum(lanes.slot, plan.episode.shape[0] - 1)]
@@ -312,8 +313,11 @@ def scripted_reply(
     views = jax.vmap(lambda game: view_of_actor(table.game, game))(lanes.game)
     sensible = jax.vmap(table.heuristic)(views, keys)
     action = jnp.where(holder == HEURISTIC, sensible, jax.vmap(random_legal)(views, keys))
-    speech = _span(table.lexicon, jnp.asarray(table.lexicon.scripted_speech)[action])
-    return write_reply(table, lanes, records, speaking, action, speech)
+    speech = _span(table.lexicon, table.lexicon.scripted_speech, action)
+    thought = None
+    if table.plans:
+        thought = _span(table.lexicon, table.lexicon.scripted_thought, jax.vmap(table.plans.of)(views, action))
+    return write_reply(table, lanes, records, speaking, action, speech, thought)
 
 
 def write_reply(
@@ -378,7 +382,7 @@ def _write_section(
             utterances=lanes.utterances.at[lane, decision].set(padded[:, : table.spec.speech_tokens], mode="drop"),
             utterance_lengths=lanes.utterance_lengths.at[lane, decision].set(spoken, mode="drop"),
         )
-    onward, onward_count = _span(lexicon, jnp.asarray(lexicon.section_next)[phase, section])
+    onward, onward_count = _span(lexicon, lexicon.section_next[:, section], phase)
     tokens, count = join(tokens, count, onward, onward_count)
     records = append(records, slot, seat, at, tokens, jnp.where(here, count, 0))
     following = jnp.asarray(grammar.next_section)[phase, section]
@@ -415,11 +419,10 @@ def _write_label(
     return dataclasses.replace(lanes, length=jnp.where(acting, lanes.length + rest[:, None], lanes.length)), records
 
 
-def _span(lexicon: Any, span: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """int32[L, K], int32[L]: the tokens of lexicon spans, one a lane."""
-    width = max(
-        1, int(lexicon.span_length[lexicon.scripted_speech].max()), int(lexicon.span_length[lexicon.section_next].max())
-    )
+def _span(lexicon: Any, spans: np.ndarray, index: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """int32[L, K], int32[L]: the tokens of one of the lexicon's `spans` int[.] a lane, by its index int[L]."""
+    width = max(1, int(lexicon.span_length[spans].max()))
+    span = jnp.asarray(spans)[index]
     start, length = jnp.asarray(lexicon.span_start)[span], jnp.asarray(lexicon.span_length)[span]
     place = jnp.minimum(start[:, None] + jnp.arange(width), lexicon.pool.shape[0] - 1)
     return jnp.asarray(lexicon.pool)[place], length

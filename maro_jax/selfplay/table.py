@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from games.core import Game, GameError, GameSpec
+from games.plans import Plans, plans_of
 from games.players.scripted import Player, heuristic_player
 from games.text.framing import TextTokenizer
 from games.text.grammar import Grammar, build_grammar, longest_forced_run
@@ -68,6 +69,7 @@ class Table:
       policy: the model's static part.
       tokenizer: for people's eyes only.
       heuristic: the game's scripted player.
+      plans: what scripted players think, `None` where they think nothing: no budget for thoughts, or no plans.
     """
 
     game: Game
@@ -77,6 +79,7 @@ class Table:
     policy: Policy
     tokenizer: TextTokenizer
     heuristic: Player
+    plans: Plans | None
 
     @staticmethod
     def lay(game: Game, policy: Policy, tokenizer: TextTokenizer) -> Table:
@@ -84,14 +87,17 @@ class Table:
         spec = game.spec
         vocab_size = policy.config.vocab_size
         brief = tokenizer.family == "tiny"
+        plans = plans_of(spec) if spec.thought_tokens else None
+        thoughts = plans.texts if plans else ()
         return Table(
             game=game,
             spec=spec,
-            lexicon=build_lexicon(spec, tokenizer, vocab_size=vocab_size, brief=brief),
+            lexicon=build_lexicon(spec, tokenizer, vocab_size=vocab_size, brief=brief, thoughts=thoughts),
             grammar=build_grammar(spec, tokenizer),
             policy=policy,
             tokenizer=tokenizer,
             heuristic=heuristic_player(spec.name),
+            plans=plans,
         )
 
     def scripted_speech(self, action: int) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from games.core import Game
+from games.core import Game, GameSpec
 from games.players.scripted import Player, random_legal
 from games.testing import Played, play
 
@@ -62,7 +62,11 @@ class Transcript:
 
 def record(game: Game, episodes: int, seed: int, player: Player = random_legal) -> tuple[tuple, list[Transcript]]:
     """Plays games; returns what `games.credit_rules.judge` is given, and the same as transcripts."""
-    played, spec = play(game, episodes, seed, player), game.spec
+    return told(game.spec, play(game, episodes, seed, player))
+
+
+def told(spec: GameSpec, played: Played) -> tuple[tuple, list[Transcript]]:
+    """The same of games that have been played."""
     last = spec.max_decisions
     seat = np.where(played.over, -1, played.actor)[:, :last].astype(np.int8)
     number = np.arange(played.rows.shape[1])

@@ -1,0 +1,136 @@
+"""What the games' pages say of plans, read off transcripts; `None` where a plan hangs on a belief.
+
+Written from names and labels alone; nothing of `games.plans` is used.
+"""
+
+from tests.games.naive_rules import EVIL, FAILS
+from tests.games.transcripts import Decision, Transcript
+
+
+def avalon(game: Transcript, made: Decision) -> str | None:
+    """Of evil players and Merlin, who know what the others only believe; without Mordred and Oberon."""
+    before = game.until(made)
+    evil = {seat for seat, role in enumerate(game.roles) if role in EVIL}
+    since_leader = before.items
+    for index, item in enumerate(before.items):
+        if getattr(item, "kind", "") == "leader":
+            since_leader = before.items[index + 1 :]
+    team = {item.target for item in since_leader if getattr(item, "kind", "") == "pick"}
+    if made.role in EVIL:
+        return _evil(game, made, team, evil, len(before.events("quest")) - 1)
+    if made.phase == "quest":
+        return " make the quest succeed"
+    if made.role != "merlin":
+        return None
+    if made.phase == "propose":
+        return " take a chance on this team" if made.picked in evil else " send whom I trust"
+    if made.phase == "vote":
+        if made.label == " approve":
+            return " take a chance on this team" if team & evil else " send whom I trust"
+        return " keep evil off the quest" if team & evil else " wait for a better team"
+    if made.label.startswith(" accuse"):
+        return " keep evil off the quest"
+    is_open = made.label.startswith(" defend") or made.label == " claim Merlin"
+    return " speak up for whom I trust" if is_open else " hide what I know"
+
+
+def _evil(game: Transcript, made: Decision, team: set[int], evil: set[int], quest: int) -> str:
+    needed = FAILS.get((len(game.roles), quest), 1)
+    if made.phase == "shoot":
+        return " shoot who may be Merlin"
+    if made.label == " fail":
+        return " let the quest fail"
+    if made.phase == "propose" and made.picked in evil:
+        return " get evil onto the quest"
+    if made.label == " approve" and len(team & evil) >= needed:
+        return " get evil onto the quest"
+    if made.label == " reject" and not team & evil:
+        return " block a good team"
+    accuses, defends = made.label.startswith(" accuse"), made.label.startswith(" defend")
+    if (accuses and made.picked not in evil) or (defends and made.picked in evil):
+        return " turn the good against each other"
+    return " hide that I am evil"
+
+
+APPEALS = {"reasons": (" logical appeal", " donation information"), "people": (" emotion appeal", " personal story"),
+           "examples": (" self-modelling", " foot in the door")}  # fmt: skip
+INQUIRIES = (" source inquiry", " task inquiry", " personal inquiry")
+ALL_APPEALS = (*(appeal for pair in APPEALS.values() for appeal in pair), " credibility appeal")
+ANSWERS = (" positive", " neutral", " negative", " care for reasons", " care for people", " care for examples")
+
+
+def persuasion(game: Transcript, made: Decision) -> str:
+    """The persuadee may be a seat or not."""
+    before = game.until(made)
+    exchanges: list[tuple[str, str | None]] = []  # each act with the answer to it, as far as there is one
+    for item in before.items:
+        if isinstance(item, Decision) and item.phase == "persuade":
+            exchanges.append((item.label, None))
+        elif getattr(item, "kind", "") == "reply" and item.value < len(ANSWERS):
+            exchanges[-1] = exchanges[-1][0], ANSWERS[item.value]
+    return _persuader(made, exchanges) if made.phase == "persuade" else _persuadee(before, made, exchanges)
+
+
+def _persuader(made: Decision, exchanges: list[tuple[str, str | None]]) -> str:
+    act = made.label
+    if act == " ask for a donation":
+        liked = any(of in ALL_APPEALS and answer == " positive" for of, answer in exchanges)
+        return " ask now that they like it" if liked else " ask at once"
+    answers = [answer for of, answer in exchanges if of == act]
+    if answers:
+        failed = act in INQUIRIES or answers[-1] == " negative"
+        return " insist on what they dislike" if failed else " go on with what they like"
+    if act in INQUIRIES:
+        return " find out what moves them" if act == " personal inquiry" else " find out where they stand"
+    if act == " credibility appeal":
+        return " win their trust"
+    told = [answer.split()[-1] for of, answer in exchanges if of == " personal inquiry"]
+    return " speak to what they care for" if told and act in APPEALS[told[-1]] else " try what may move them"
+
+
+def _persuadee(before: Transcript, made: Decision, exchanges: list[tuple[str, str | None]]) -> str:
+    interest, trust, budget, leaning = (
+        before.events(kind)[-1].value for kind in ("interest", "trust", "budget", "leaning")
+    )
+    worth = min(interest * trust // 4, budget)
+    if made.phase == "donate":
+        given = 0 if made.label == " give nothing" else int(4 * float(made.label.removeprefix(" give $")))
+        return (
+            " keep my money" if given < worth else " give more than it is worth" if given > worth
+            else " give what it is worth"
+        )  # fmt: skip
+    if made.label in (" agree", " refuse"):
+        return " give what it is worth" if made.label == " agree" else " keep my money"
+    if made.phase == "tell":
+        return " tell the truth" if made.label == ANSWERS[3 + leaning] else " hide what I think"
+    act = exchanges[-1][0]
+    if act in INQUIRIES:
+        trusting, interested = (trust >= 2) + (trust >= 3), (interest >= 3) + (interest >= 5)
+        mood = trusting if act == " source inquiry" else interested
+    else:
+        order = (" logical appeal", " emotion appeal", " credibility appeal", " foot in the door", " self-modelling",
+                 " personal story", " donation information")  # fmt: skip
+        (weight,) = [row.value for row in before.events("weight") if order[row.target] == act]
+        mood = max(weight - sum(of == act for of, _ in exchanges[:-1]), 0)
+    opposite = {0: " positive", 1: None, 2: " negative"}[mood]
+    return " hide what I think" if made.label == opposite else " tell the truth"
+
+
+def shopping(game: Transcript, made: Decision, instruction: str) -> str | None:
+    """Of searches and commands; what is known of offers is left to the eye."""
+    wanted = instruction.lower().replace("\nbuy:", "").split()
+    before = game.until(made)
+    if made.phase == "search":
+        query: list[str] = []
+        for other in before.decisions:
+            query = [*query, other.label.strip()] if other.phase == "search" else []
+        query = [word for word in (*query, made.label.strip()) if word != "search"]
+        if any(word not in wanted for word in query):
+            return " look around"
+        again = any(other.label == " back to search" for other in before.decisions)
+        return " search with other words" if again else " search for what I was asked for"
+    known = {" next page": " see more offers", " previous page": " see more offers", " features": " make sure first",
+             " back to search": " go back and search", " back": " compare with other offers"}  # fmt: skip
+    if made.phase == "item" and made.label not in (*known, " buy"):
+        return " choose what I was asked for" if made.label.strip() in wanted else " choose something else"
+    return known.get(made.label)
