@@ -174,12 +174,9 @@ class ChatClient:
     ) -> tuple[str, dict[str, int] | None] | Failure:
         """One request: its answer, or why there is none."""
         self.ledger.begin(attempt)
-        sent: Any = {"model": self.settings.model, "messages": list(messages), "temperature": self.settings.temperature}
-        sent[self._limit] = self.settings.max_tokens
         try:
             async with asyncio.timeout(self.settings.timeout):
-                raw = await self._client.chat.completions.with_raw_response.create(**sent)
-            return read_answer(raw.text)
+                return await self._answer(messages)
         except Exception as error:
             failure = failure_of(error)
             if failure is None:
@@ -191,6 +188,13 @@ class ChatClient:
             return failure
         finally:
             self.ledger.in_flight -= 1
+
+    async def _answer(self, messages: Any) -> tuple[Any, dict[str, int] | None]:
+        """Sends a request once; its answer and token counts."""
+        sent: Any = {"model": self.settings.model, "messages": list(messages), "temperature": self.settings.temperature}
+        sent[self._limit] = self.settings.max_tokens
+        raw = await self._client.chat.completions.with_raw_response.create(**sent)
+        return read_answer(raw.text)
 
     def _failed(self, failure: Failure, reason: str, attempts: int, too_long: bool) -> CallFailed:
         """The error that ends a call; after too many in a row, or a final one, no more calls are made."""

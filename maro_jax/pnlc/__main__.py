@@ -10,7 +10,7 @@ from maro_jax.run.console import Console
 from maro_jax.run.devices import arrange_cpu_devices, keep_freed_memory
 from maro_jax.run.fields import nearest
 from maro_jax.run.flags import run_cli
-from maro_jax.run.pnlc_config import COMMANDS, CollectConfig
+from maro_jax.run.pnlc_config import COMMANDS, CollectConfig, CriticConfig
 
 HELP = """Usage: python -m maro_jax.pnlc COMMAND [...]
 
@@ -32,6 +32,15 @@ def _collect(config: CollectConfig) -> int:
     return exit_codes.DONE
 
 
+def _train(config: CriticConfig) -> int:
+    keep_freed_memory()
+    arrange_cpu_devices(1)
+    from maro_jax.pnlc.training import run
+
+    run(config, Console())
+    return exit_codes.DONE
+
+
 def main_cli(argv: Sequence[str] | None = None) -> None:
     """Console entry point."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -41,6 +50,8 @@ def main_cli(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(exit_codes.DONE if command else exit_codes.USAGE)
     if command == "collect":
         run_cli(CollectConfig, _collect, arguments[1:])
+    if command == "train":
+        run_cli(CriticConfig, _train, arguments[1:])
     print(f"error: there is no command {command}{nearest(command, COMMANDS)}; there are: {', '.join(COMMANDS)}",
           file=sys.stderr)  # fmt: skip
     raise SystemExit(exit_codes.USAGE)

@@ -23,7 +23,7 @@ from maro_jax.pnlc.value import ValueOptions, new_networks
 from maro_jax.run.fields import ConfigError
 
 WEIGHTS, DOCUMENT = "critic.safetensors", "critic.json"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,13 +33,21 @@ class SavedCritic:
     Attributes:
       critic: with arrays on the device.
       goals: the text of each of its G goals.
-      embedder: which embedder its texts went through, in the words of the caller.
+      utilities: what reaching each goal is worth to the actor.
+      reach: how far from each goal a text's embedding may lie and still be taken for it (`maro_jax.pnlc.medoids`).
+      game: versioned name of the game whose thoughts it judges.
+      parameters: all rule parameters of the game.
+      embedder: which embedder its texts went through: `Embedder.name`, from which `embedder_of` opens it again.
       options: how it was trained.
       calibration: how it did on held-out episodes.
     """
 
     critic: Critic
     goals: tuple[str, ...]
+    utilities: tuple[float, ...]
+    reach: tuple[float, ...]
+    game: str
+    parameters: Mapping[str, Any]
     embedder: str
     options: ValueOptions
     calibration: Calibration
@@ -49,13 +57,14 @@ def save(folder: str | Path, saved: SavedCritic) -> None:
     """Writes a critic's folder, which appears whole or not at all.
 
     Raises:
-      ConfigError: there is something in its place, or the goals have not a text each.
+      ConfigError: there is something in its place, or the goals have not a text, a utility and a reach each.
     """
     folder = Path(folder)
     if folder.exists() or folder.is_symlink():
         raise ConfigError(f"{folder} exists already and is not overwritten; name a new folder to save the critic in")
-    if len(saved.goals) != len(saved.critic.goal):
-        raise ConfigError(f"{len(saved.goals)} texts were given for the {len(saved.critic.goal)} goals of the critic")
+    for name, of_goals in (("texts", saved.goals), ("utilities", saved.utilities), ("distances", saved.reach)):
+        if len(of_goals) != len(saved.critic.goal):
+            raise ConfigError(f"{len(of_goals)} {name} were given for the {len(saved.critic.goal)} goals of the critic")
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -65,6 +74,10 @@ def save(folder: str | Path, saved: SavedCritic) -> None:
             "format": FORMAT,
             "embedding_size": int(saved.critic.goal.shape[1]),
             "goals": list(saved.goals),
+            "utilities": list(saved.utilities),
+            "reach": list(saved.reach),
+            "game": saved.game,
+            "parameters": dict(saved.parameters),
             "embedder": saved.embedder,
             "options": dataclasses.asdict(saved.options),
             "calibration": dataclasses.asdict(saved.calibration),
@@ -98,7 +111,17 @@ def load(folder: str | Path) -> SavedCritic:
     bins = tuple(Bin(**each) for each in document["calibration"].pop("bins"))
     critic = _filled(options, document["embedding_size"], len(goals), safetensors.numpy.load(contents))
     calibration = Calibration(**document["calibration"], bins=bins)
-    return SavedCritic(critic, goals, document["embedder"], options, calibration)
+    return SavedCritic(
+        critic=critic,
+        goals=goals,
+        utilities=tuple(document["utilities"]),
+        reach=tuple(document["reach"]),
+        game=document["game"],
+        parameters=document["parameters"],
+        embedder=document["embedder"],
+        options=options,
+        calibration=calibration,
+    )
 
 
 def _document(folder: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -28,6 +29,8 @@ import optax
 from maro_jax.pnlc.networks import Critic, Params, init, log_odds, scaling_of
 from maro_jax.pnlc.transitions import Transitions, check, times_reached
 from maro_jax.run.fields import ConfigError
+
+STEPS_AT_A_TIME = 500  # of one call, so that there is something to tell of long trainings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,14 +116,17 @@ class Tables:
     future: jax.Array | None
 
 
-def train(data: Transitions, rows: np.ndarray, options: ValueOptions) -> tuple[Critic, dict[str, np.ndarray]]:
-    """Trains a critic, all steps in one call on the device.
+def train(
+    data: Transitions, rows: np.ndarray, options: ValueOptions, progress: Callable[[int], None] = lambda done: None
+) -> tuple[Critic, dict[str, np.ndarray]]:
+    """Trains a critic, many steps in one call on the device.
 
     Args:
       data: the transitions.
       rows: int32[R], those to train on; leave out the last of an episode that was cut off, where nobody knows what it
         would have reached. See `split_by_episode`.
       options: how.
+      progress: told the number of steps taken, now and then.
 
     Returns:
       The critic, and float32[steps] the loss of each of its networks.
@@ -141,8 +147,14 @@ def train(data: Transitions, rows: np.ndarray, options: ValueOptions) -> tuple[C
     steps, batch_size = numbers.pop("steps"), numbers.pop("batch_size")
     # Numbers are arguments of the program, so that options differ without compiling again.
     numbers = {name: jnp.float32(value) for name, value in numbers.items()}
-    networks, losses = _train(networks, tables, numbers, key, steps, batch_size)
-    return Critic(networks, scaling, jnp.asarray(data.goal)), {name: np.asarray(loss) for name, loss in losses.items()}
+    carry, parts = (networks, networks["q"], _optimizer(numbers, steps).init(networks)), []
+    for first in range(0, steps, STEPS_AT_A_TIME):
+        last = min(first + STEPS_AT_A_TIME, steps)
+        carry, part = _train(carry, tables, numbers, key, jnp.arange(first, last), steps, batch_size)
+        parts.append(jax.device_get(part))
+        progress(last)
+    losses = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return Critic(carry[0], scaling, jnp.asarray(data.goal)), losses
 
 
 def new_networks(size: int, options: ValueOptions, key: jax.Array) -> dict[str, Params]:
@@ -152,17 +164,23 @@ def new_networks(size: int, options: ValueOptions, key: jax.Array) -> dict[str, 
     return {name: init(size, name == "q", each) for name, each in zip(names, keys, strict=True)}
 
 
+def _optimizer(numbers: dict[str, jax.Array], steps: int) -> optax.GradientTransformation:
+    schedule = optax.cosine_decay_schedule(numbers["learning_rate"], steps)
+    return optax.adamw(schedule, weight_decay=numbers["weight_decay"])
+
+
 @functools.partial(jax.jit, static_argnames=("steps", "batch_size"))
 def _train(
-    networks: dict[str, Params],
+    carry: Any,
     tables: Tables,
     numbers: dict[str, jax.Array],
     key: jax.Array,
+    steps_now: jax.Array,
     steps: int,
     batch_size: int,
-) -> tuple[dict[str, Params], dict[str, jax.Array]]:
-    schedule = optax.cosine_decay_schedule(numbers["learning_rate"], steps)
-    optimizer = optax.adamw(schedule, weight_decay=numbers["weight_decay"])
+) -> tuple[Any, dict[str, jax.Array]]:
+    """Takes the steps of these numbers, of `steps` in all; the carry is networks, Q̂'s parameters, optimizer state."""
+    optimizer = _optimizer(numbers, steps)
 
     def step(carry: Any, number: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
         networks, target, state = carry
@@ -178,9 +196,7 @@ def _train(
         target = optax.incremental_update(networks["q"], target, numbers["target_rate"])
         return (networks, target, state), parts
 
-    start = networks, networks["q"], optimizer.init(networks)
-    (networks, _, _), parts = jax.lax.scan(step, start, jnp.arange(steps))
-    return networks, parts
+    return jax.lax.scan(step, carry, steps_now)
 
 
 def draw(key: jax.Array, tables: Tables, future_goals: jax.Array, batch_size: int) -> Batch:

@@ -23,13 +23,13 @@ from maro_jax.run.evaluate_config import EvaluateConfig
 from maro_jax.run.export_config import ExportConfig
 from maro_jax.run.fields import ConfigError, check_choice, describe, nearest
 from maro_jax.run.play_config import PlayConfig
-from maro_jax.run.pnlc_config import CollectConfig
+from maro_jax.run.pnlc_config import CollectConfig, CriticConfig
 from maro_jax.run.presets import PRESETS
 from maro_jax.run.replay_config import ReplayConfig
 
 Config = TypeVar(
     "Config", TrainConfig, EvaluateConfig, ReplayConfig, ExportConfig, PlayConfig, CheckConfig, ImportConfig,
-    ScriptedConfig, CollectConfig,
+    ScriptedConfig, CollectConfig, CriticConfig,
 )  # fmt: skip
 
 _EXAMPLES: Mapping[type, tuple[str, ...]] = {
@@ -72,9 +72,15 @@ _EXAMPLES: Mapping[type, tuple[str, ...]] = {
         "python -m maro_jax.pnlc collect --game=avalon-v0:thought_tokens=12 --player=runs/avalon --opponent=heuristic "
         "--out=data/avalon",
     ),
+    CriticConfig: (
+        "python -m maro_jax.pnlc train data/persuasion --out=critics/persuasion",
+        "python -m maro_jax.pnlc train data/avalon --embedder=sentence:/models/all-MiniLM-L6-v2 --medoids=64 "
+        "--out=critics/avalon",
+    ),
 }
 _SUBCOMMANDS: Mapping[type, str] = {
     CheckConfig: " check", ImportConfig: " import", ScriptedConfig: " scripted", CollectConfig: " collect",
+    CriticConfig: " train",
 }  # fmt: skip
 
 

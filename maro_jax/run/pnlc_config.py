@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
+from maro_jax.run.embedder_names import EXAMPLE, parse_embedder
 from maro_jax.run.evaluate_config import SCRIPTED
-from maro_jax.run.fields import ConfigError, check, setting
-from maro_jax.run.inputs import check_new_folder, check_player, parse_games
+from maro_jax.run.fields import ConfigError, check, check_choice, setting
+from maro_jax.run.inputs import check_model, check_new_folder, check_player, parse_games
 
 COMMANDS = ("collect", "train", "evaluate")
 EITHER = "either"
+WHO = ("learner", "opponent", "heuristic", "random", "person", "api")  # holders as a dataset names them
 _GAME = "persuasion-v0:thought_tokens=12"
 
 
@@ -68,3 +71,88 @@ class CollectConfig:
     def is_scripted(self) -> bool:
         """Whether no model plays."""
         return self.player in (*SCRIPTED, EITHER)
+
+
+@dataclasses.dataclass(frozen=True)
+class CriticConfig:
+    """Trains a critic from games on disk, and tells whether it may guide."""
+
+    data: str = setting(
+        "", "datasets of one game, or folders that hold one each: a,b", group="data", positional=True,
+        example="data/persuasion",
+    )  # fmt: skip
+    out: str = setting("", "folder of the critic; it must not exist", group="data", example="critics/persuasion")
+    holders: str = setting(
+        "all", "whose decisions: all, or some of learner, opponent, heuristic, random, person, api", group="data",
+        example="learner,heuristic",
+    )  # fmt: skip
+    held_out: float = setting(0.2, "share of the episodes that it is judged by", group="data", positive=True, high=0.9)
+    model: str = setting(
+        "", "where the model whose tokenizer made the ids is now; empty: where it was then", group="data",
+        example="/models/Qwen2.5-0.5B-Instruct",
+    )  # fmt: skip
+    embedder: str = setting(
+        "policy:tiny", "policy:RUN or policy:FOLDER (@6: after six layers), sentence:FOLDER, or api:MODEL",
+        group="embeddings", example=EXAMPLE,
+    )  # fmt: skip
+    embeddings: str = setting(
+        "", "folder that keeps embeddings for the next command; empty: none", group="embeddings", example="embeddings"
+    )
+    embed_batch: int = setting(64, "most texts that are embedded together", group="embeddings", low=1)
+    api_base: str = setting(
+        "", "address of the server of api:MODEL; empty: that in OPENAI_BASE_URL, or OpenAI's", group="embeddings",
+        example="http://localhost:8000/v1",
+    )  # fmt: skip
+    api_key_variable: str = setting("OPENAI_API_KEY", "environment variable with its key", group="embeddings")
+    goals: str = setting(
+        "all", "the game's goals, or that the outcome is above 0 alone, which is PNLC without goals", group="goals",
+        choices=("all", "outcome"),
+    )  # fmt: skip
+    medoids: int = setting(
+        0, "states that are goals too, found by k-means; 64 for refinement in words", group="goals", low=0, example="64"
+    )
+    expectile: float = setting(
+        0.5, "of V over thoughts: 0.5 makes Q a probability, 0.8 is the paper's", group="training", positive=True,
+        high=0.99,
+    )  # fmt: skip
+    future_goals: float = setting(
+        0.0, "share of goals drawn from the trajectory's own future; 1 is the paper's", group="training", low=0, high=1
+    )
+    discount: float = setting(1.0, "of a goal for each transition until it", group="training", positive=True, high=1)
+    steps: int = setting(4000, "of the optimizer", group="training", low=1)
+    batch_size: int = setting(256, "transitions a step, with a goal each", group="training", low=1)
+    learning_rate: float = setting(1e-3, "at the beginning; it falls to 0", group="training", positive=True)
+    weight_decay: float = setting(0.0, "of AdamW", group="training", low=0)
+    seed: int = setting(
+        0, "of what is held out, and of parameters and batches", group="training", low=0, high=2**31 - 1
+    )
+
+    def validate(self) -> None:
+        """Checks everything that can be known without data or weights.
+
+        Raises:
+          ConfigError: one sentence naming the flag, what is allowed, and an example.
+        """
+        check(self)
+        example = "for example: python -m maro_jax.pnlc train data/persuasion --out=critics/persuasion"
+        if not self.data or not self.out:
+            raise ConfigError(f"name {'--out, the folder to write' if self.data else 'the dataset'}, {example}")
+        for folder in self.folders:
+            if not Path(folder).expanduser().is_dir():
+                raise ConfigError(f"{folder} is no folder; name a dataset, {example}")
+        if self.holders != "all":
+            for name in self.holders.split(","):
+                check_choice("holders", name.strip(), WHO)
+        check_new_folder("out", self.out)
+        if self.model:
+            check_model(self.model)
+        if parse_embedder(self.embedder).kind != "api" and self.api_base:
+            raise ConfigError(
+                f"--api_base={self.api_base} is of --embedder=api:MODEL, and --embedder={self.embedder} is none; leave "
+                "it out"
+            )
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The datasets, as they were given."""
+        return tuple(name.strip() for name in self.data.split(","))

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from games.core import EventLog
 from games.text.grammar import THOUGHT
 from maro_jax.policy.lora import stack
 from maro_jax.selfplay.episodes import HEURISTIC, PERSON, Episodes, RolloutPlan
@@ -49,6 +50,7 @@ class Turn:
       seat, role, phase: who is asked for what.
       legal: the legal actions.
       exchanges: the seat's stream after the role prefix, turn by turn; the last one is due.
+      secrets: int16[K, 4], rows of the log that it was told in secret.
     """
 
     lane: int
@@ -59,6 +61,7 @@ class Turn:
     phase: int
     legal: tuple[int, ...]
     exchanges: tuple[Exchange, ...]
+    secrets: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 4), np.int16))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +198,7 @@ class HostedGames:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class _Shown:
-    """What the host reads of the lanes: fields [L] of the acting seat, its stream's length and what is legal."""
+    """What the host reads of the lanes: fields [L] of the acting seat, its stream's length, what is legal, the log."""
 
     mode: Any
     slot: Any
@@ -206,13 +209,14 @@ class _Shown:
     decision: Any
     start: Any
     legal: Any
+    log: EventLog
 
     @staticmethod
     def of(lanes: LaneState) -> _Shown:
         game = lanes.game
         return _Shown(
             lanes.mode, lanes.slot, lanes.of_actor(lanes.holder), game.actor, lanes.of_actor(game.roles), game.phase,
-            game.step, lanes.start, lanes.legal,
+            game.step, lanes.start, lanes.legal, game.log,
         )  # fmt: skip
 
 
@@ -248,7 +252,24 @@ def _turn(lanes: _Shown, records: Episodes, lane: int) -> Turn:
     phase, start = int(lanes.phase[lane]), int(lanes.start[lane])
     exchanges.append(Exchange(phase, tokens[read:start], tokens[:0], node[:0], -1))
     legal = tuple(np.flatnonzero(lanes.legal[lane]).tolist())
-    return Turn(lane, slot, decision, seat, int(lanes.role[lane]), phase, legal, tuple(exchanges))
+    log, seats = jax.tree.map(lambda leaf: leaf[lane], lanes.log), records.tokens.shape[1]
+    rows, audience = log.rows[: int(log.size)], log.audience[: int(log.size)]
+    secrets = rows[told_in_secret(rows, audience, seat, seats)]
+    return Turn(lane, slot, decision, seat, int(lanes.role[lane]), phase, legal, tuple(exchanges), secrets)
+
+
+def told_in_secret(rows: np.ndarray, audience: np.ndarray, seat: int, seats: int) -> np.ndarray:
+    """bool[M]: the rows of a log that a seat may read and somebody else may not, other than the actor itself.
+
+    Args:
+      rows: int[M, 4], those in use.
+      audience: int[M], a bit for each seat that may read the row; nobody reads the echo of its own act.
+      seat: whose rows.
+      seats: N.
+    """
+    audience = audience.astype(np.int64)
+    actor = np.where(rows[:, 1] >= 0, 1 << np.maximum(rows[:, 1], 0).astype(np.int64), 0)
+    return (audience >> seat & 1 == 1) & (audience | actor != (1 << seats) - 1)
 
 
 def _play_on(

@@ -23,7 +23,17 @@ def made(expectile: float = 0.5) -> SavedCritic:
     bins = (Bin(0.0, 0.5, 3, 0.25, 1 / 3), Bin(0.5, 1.0, 0, 0.0, 0.0))
     calibration = Calibration(2, 3, 1, 0.5, 0.6, 0.6, 0.1, 0.05, 0.15, 0.95, 1 / 12, bins)
     critic = Critic(new_networks(4, options, jax.random.key(3)), scaling, goal)
-    return SavedCritic(critic, ("my side wins", "a wolf is expelled"), "random directions", options, calibration)
+    return SavedCritic(
+        critic=critic,
+        goals=("my side wins", "a wolf is expelled"),
+        utilities=(1.0, 0.25),
+        reach=(0.5, 1 / 3),
+        game="werewolf-v0",
+        parameters={"num_seats": 6, "night_order": "wolf,doctor", "reveal": True},
+        embedder="random directions",
+        options=options,
+        calibration=calibration,
+    )
 
 
 @pytest.mark.parametrize("expectile", [0.5, 0.8])
@@ -45,8 +55,9 @@ def test_nothing_is_overwritten(tmp_path):
     with pytest.raises(ConfigError, match="exists already"):
         save(tmp_path / "critic", made(0.8))
     assert (tmp_path / "critic" / DOCUMENT).read_bytes() == before
-    with pytest.raises(ConfigError, match="1 texts were given for the 2 goals"):
-        save(tmp_path / "other", dataclasses.replace(made(), goals=("one",)))
+    for name, few in (("texts", {"goals": ("one",)}), ("utilities", {"utilities": ()}), ("distances", {"reach": ()})):
+        with pytest.raises(ConfigError, match=f"{len(*few.values())} {name} were given for the 2 goals"):
+            save(tmp_path / "other", dataclasses.replace(made(), **few))
     assert [path.name for path in tmp_path.iterdir()] == ["critic"]
 
 

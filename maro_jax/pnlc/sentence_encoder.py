@@ -1,0 +1,247 @@
+"""Sentence encoders of the shape of BERT (Devlin et al. 2019), as sentence-transformers keeps them: MiniLM and its kin.
+
+A folder holds `config.json`, `model.safetensors` and `tokenizer.json`. A sentence's embedding is the mean of the last
+hidden states over its tokens, brought to length 1 (Reimers and Gurevych 2019, "Sentence-BERT").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
+
+from maro_jax.pnlc.embedders import digest_of, in_batches
+from maro_jax.policy.config import ModelError
+from maro_jax.policy.hf_folder import read_config
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": functools.partial(nnx.gelu, approximate=False),
+    "relu": nnx.relu,
+}
+_POOLING = "1_Pooling/config.json"  # of sentence-transformers
+# Our modules' places in a layer, and what they are called in the weights.
+_OF_LAYER = {
+    "query": "attention.self.query", "key": "attention.self.key", "value": "attention.self.value",
+    "mix": "attention.output.dense", "attention_norm": "attention.output.LayerNorm",
+    "widen": "intermediate.dense", "narrow": "output.dense", "output_norm": "output.LayerNorm",
+}  # fmt: skip
+_OF_EMBEDDINGS = {
+    "word": "word_embeddings", "place": "position_embeddings", "kind": "token_type_embeddings", "norm": "LayerNorm",
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig:
+    """The encoder's shape, as `config.json` tells it.
+
+    Attributes:
+      vocab_size, hidden_size, num_layers, num_heads, inner_size: numbers.
+      max_positions: longest text in tokens.
+      num_kinds: of token type embeddings, of which only the first is used.
+      epsilon: of layer norms.
+      activation: one of `ACTIVATIONS`.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    inner_size: int
+    max_positions: int
+    num_kinds: int
+    epsilon: float
+    activation: str
+
+    @classmethod
+    def of(cls, contents: Mapping[str, Any]) -> EncoderConfig:
+        """Reads the contents of a `config.json`.
+
+        Raises:
+          ModelError: it is of another kind of model, or lacks something.
+        """
+        kind, activation = contents.get("model_type"), contents.get("hidden_act", "gelu")
+        if kind != "bert":
+            raise ModelError(f"model_type is {kind!r}, but a sentence encoder must be of the shape of 'bert'")
+        if activation not in ACTIVATIONS:
+            raise ModelError(f"hidden_act is {activation!r}, but must be one of {', '.join(ACTIVATIONS)}")
+        if contents.get("position_embedding_type", "absolute") != "absolute":
+            raise ModelError("position_embedding_type must be 'absolute'")
+        try:
+            return cls(
+                vocab_size=int(contents["vocab_size"]),
+                hidden_size=int(contents["hidden_size"]),
+                num_layers=int(contents["num_hidden_layers"]),
+                num_heads=int(contents["num_attention_heads"]),
+                inner_size=int(contents["intermediate_size"]),
+                max_positions=int(contents["max_position_embeddings"]),
+                num_kinds=int(contents.get("type_vocab_size", 2)),
+                epsilon=float(contents.get("layer_norm_eps", 1e-12)),
+                activation=activation,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"config.json lacks a number that a sentence encoder needs: {error}") from None
+
+
+class Layer(nnx.Module):
+    """One block: attention, then a wider layer, each with a norm after it."""
+
+    def __init__(self, config: EncoderConfig, rngs: nnx.Rngs):
+        """Draws the kernels."""
+        size = config.hidden_size
+        self.query, self.key, self.value, self.mix = (nnx.Linear(size, size, rngs=rngs) for _ in range(4))
+        self.widen = nnx.Linear(size, config.inner_size, rngs=rngs)
+        self.narrow = nnx.Linear(config.inner_size, size, rngs=rngs)
+        self.attention_norm, self.output_norm = (
+            nnx.LayerNorm(size, epsilon=config.epsilon, use_fast_variance=False, rngs=rngs) for _ in range(2)
+        )
+
+    def __call__(self, x: jax.Array, valid: jax.Array, config: EncoderConfig) -> jax.Array:
+        """Maps `x [B, T, d]`, of whose tokens `valid [B, T]` are read."""
+        heads = (*x.shape[:-1], config.num_heads, -1)
+        q, k, v = (part(x).reshape(heads) for part in (self.query, self.key, self.value))
+        mixed = jax.nn.dot_product_attention(q, k, v, mask=valid[:, None, None, :]).reshape(x.shape)
+        x = self.attention_norm(x + self.mix(mixed))
+        return self.output_norm(x + self.narrow(ACTIVATIONS[config.activation](self.widen(x))))
+
+
+class SentenceEncoder(nnx.Module):
+    """The whole encoder, pooling included."""
+
+    def __init__(self, config: EncoderConfig, rngs: nnx.Rngs):
+        """Draws the parameters."""
+        size = config.hidden_size
+        self.word = nnx.Embed(config.vocab_size, size, rngs=rngs)
+        self.place = nnx.Embed(config.max_positions, size, rngs=rngs)
+        self.kind = nnx.Embed(config.num_kinds, size, rngs=rngs)
+        self.norm = nnx.LayerNorm(size, epsilon=config.epsilon, use_fast_variance=False, rngs=rngs)
+        self.layers = nnx.List([Layer(config, rngs) for _ in range(config.num_layers)])
+
+    def __call__(self, tokens: jax.Array, lengths: jax.Array, config: EncoderConfig) -> jax.Array:
+        """Maps int32[B, T] tokens and int32[B] lengths to float32[B, d] of length 1."""
+        valid = jnp.arange(tokens.shape[1]) < lengths[:, None]
+        x = self.word(tokens) + self.place(jnp.arange(tokens.shape[1])) + self.kind(jnp.zeros_like(tokens))
+        x = self.norm(x)
+        for layer in self.layers:
+            x = layer(x, valid, config)
+        mean = jnp.sum(jnp.where(valid[..., None], x, 0), axis=1) / lengths[:, None]
+        return mean / jnp.maximum(jnp.linalg.norm(mean, axis=-1, keepdims=True), 1e-12)
+
+
+class SentenceEmbedder:
+    """A sentence encoder as an embedder.
+
+    Attributes:
+      name: `sentence:FOLDER#DIGEST`.
+    """
+
+    name: str
+
+    def __init__(self, place: str, batch: int):
+        """Reads a folder.
+
+        Args:
+          place: the folder.
+          batch: most texts of a call.
+
+        Raises:
+          ModelError: something in it is missing or not supported.
+        """
+        folder = Path(place).expanduser()
+        try:
+            self._config = EncoderConfig.of(read_config(folder))
+        except ModelError as error:
+            raise ModelError(f"{folder / 'config.json'}: {error}") from None
+        _check_pooling(folder)
+        self._tokenizer = _read_tokenizer(folder, self._config)
+        self._graph, shapes = nnx.split(nnx.eval_shape(lambda: SentenceEncoder(self._config, nnx.Rngs(0))))
+        self._params = _filled(nnx.to_pure_dict(shapes), _read_weights(folder))
+        self._batch = batch
+        self.name = f"sentence:{place}#{digest_of(self._params)}"
+
+    @property
+    def size(self) -> int:
+        """The width of the hidden states."""
+        return self._config.hidden_size
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """float32[n, d]; a text longer than the positions is cut at its end."""
+        rows = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        return in_batches(rows, self._batch, 0, self._run, self.size)
+
+    def _run(self, tokens: np.ndarray, lengths: np.ndarray) -> jax.Array:
+        narrow = tokens[:, : self._config.max_positions]  # a power of two may exceed the positions
+        return self._program(self._params, narrow, lengths)
+
+    @functools.cached_property
+    def _program(self):  # type: ignore[no-untyped-def]
+        graph, config = self._graph, self._config
+        return jax.jit(lambda params, tokens, lengths: nnx.merge(graph, params)(tokens, lengths, config))
+
+
+def _check_pooling(folder: Path) -> None:
+    """Raises `ModelError` where sentence-transformers would pool in another way than by the mean."""
+    path = folder / _POOLING
+    if not path.is_file():
+        return
+    pooling = json.loads(path.read_text(encoding="utf-8"))
+    modes = sorted(name for name, used in pooling.items() if name.startswith("pooling_mode_") and used is True)
+    if modes and modes != ["pooling_mode_mean_tokens"]:
+        raise ModelError(f"{path} asks for {', '.join(modes)}; only the mean of the tokens is computed")
+
+
+def _read_tokenizer(folder: Path, config: EncoderConfig) -> Tokenizer:
+    path = folder / "tokenizer.json"
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise ModelError(f"{path} cannot be read: {error}") from None
+    if tokenizer.get_vocab_size() > config.vocab_size:
+        raise ModelError(f"{path} has more tokens than the {config.vocab_size} of the model")
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(config.max_positions)
+    return tokenizer
+
+
+def _read_weights(folder: Path) -> dict[str, np.ndarray]:
+    """The tensors by name, without the prefix that a model with a head gives them."""
+    path = folder / "model.safetensors"
+    try:
+        return {name.removeprefix("bert."): array for name, array in load_file(path).items()}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is not a readable safetensors file: {error}") from None
+
+
+def _filled(shapes: Any, weights: Mapping[str, np.ndarray]) -> Any:
+    """The parameters; a pooler, which the mean does not use, is left out."""
+
+    def of(path: tuple[Any, ...], leaf: Any) -> jax.Array:
+        name = _tensor(*(entry.key for entry in path))
+        if name not in weights:
+            raise ModelError(f"model.safetensors lacks the tensor {name}")
+        array = np.asarray(weights[name], np.float32)
+        array = array.T if path[-1].key == "kernel" else array
+        if array.shape != leaf.shape:
+            raise ModelError(f"the tensor {name} is of shape {list(array.shape)} and not as config.json has it")
+        return jnp.asarray(array)
+
+    return jax.tree_util.tree_map_with_path(of, shapes)
+
+
+def _tensor(*path: Any) -> str:
+    """What a parameter is called in the weights."""
+    if path[0] == "layers":
+        place = f"encoder.layer.{path[1]}.{_OF_LAYER[path[2]]}"
+    else:
+        place = f"embeddings.{_OF_EMBEDDINGS[path[0]]}"
+    return f"{place}.{'bias' if path[-1] == 'bias' else 'weight'}"

@@ -1,0 +1,118 @@
+"""The text of a state: all that an actor saw and did before a decision, summarised line by line.
+
+    You are Merlin                                   its role
+    You are Player 2                                 what it was told at the beginning, and later to it or few others
+    Player 4 is evil
+    Quest 1: a team of 2 ...                         what everybody was told and what it said and did, the newest lines
+    You: Player 3
+    Propose a team                                   what it is asked now
+
+Thoughts are left out. The text is the same whether it is made of a record on disk or of a reply that is due.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from games.text.grammar import SPEECH_TOKEN
+from games.text.transcript import event_text
+from maro_jax.api.chat import news
+from maro_jax.data.record import Record
+from maro_jax.selfplay.hosted_games import Exchange, Turn, told_in_secret
+from maro_jax.selfplay.table import Table
+
+MOST_WORDS = 240  # of a state: the oldest lines that everybody knows are left out beyond
+
+
+@dataclasses.dataclass(frozen=True)
+class _Told:
+    """A turn of the actor: the lines it read, what it was asked, and the lines of its reply (empty while it is due)."""
+
+    lines: tuple[str, ...]
+    question: str
+    reply: tuple[str, ...]
+
+
+def state_of_turn(table: Table, turn: Turn) -> str:
+    """The state in which a reply is due."""
+    return _text(table, turn.role, [_told(table, each) for each in turn.exchanges], _secrets(table, turn.secrets))
+
+
+def state_of_record(table: Table, record: Record, number: int) -> str:
+    """The state before decision `number` of a record; see `states_of_record`."""
+    return states_of_record(table, record)[number]
+
+
+def states_of_record(table: Table, record: Record) -> list[str]:
+    """The states before all decisions of a record.
+
+    Args:
+      table: the game laid out for the tokenizer that made the record's ids.
+      record: an episode on disk.
+    """
+    made, logged, roles = record.fields["behaviours"], record.fields["events"], record.fields["seats"]["role"]
+    nodes, first = _nodes(record)
+    rows = np.stack([np.asarray(logged[name], np.int16) for name in ("kind", "actor", "target", "value")], axis=1)
+    audience, step = np.asarray(logged["visible_to"]), np.asarray(logged["step"])
+    told: list[list[_Told]] = [[] for _ in roles]
+    read, found = [0] * len(roles), []
+    for number, seat in enumerate(np.asarray(made["seat"]).tolist()):
+        start, end = int(made["start"][number]), int(made["end"][number])
+        tokens = record.seats[seat].tokens
+        exchange = Exchange(
+            phase=int(made["phase"][number]),
+            news=tokens[read[seat] : start],
+            reply=tokens[start:end],
+            nodes=nodes[first[seat] + start : first[seat] + end],
+            action=int(made["action"][number]),
+        )
+        now = _told(table, exchange)
+        secrets = _secrets(table, rows[told_in_secret(rows, audience, seat, len(roles)) & (step <= number)])
+        found.append(_text(table, int(roles[seat]), [*told[seat], dataclasses.replace(now, reply=())], secrets))
+        told[seat].append(now)
+        read[seat] = end
+    return found
+
+
+def _nodes(record: Record) -> tuple[np.ndarray, np.ndarray]:
+    """How each token of a record came about, and where each seat's stream begins among them."""
+    lengths = np.asarray(record.fields["seats"]["length"])
+    nodes = np.zeros(int(lengths.sum()), np.int16)
+    nodes[record.fields["sampled"]["position"]] = record.fields["sampled"]["node"]
+    return nodes, np.cumsum(lengths) - lengths
+
+
+def _told(table: Table, exchange: Exchange) -> _Told:
+    phase, question = table.spec.phases[exchange.phase], table.spec.phases[exchange.phase].prompt.strip()
+    lines = [line.strip() for line in news(table, exchange).removesuffix(question).split("\n")]
+    replied = []
+    if len(exchange.reply):
+        said = (exchange.nodes == SPEECH_TOKEN) & (exchange.reply != table.lexicon.section_close)
+        replied.append(table.tokenizer.decode(exchange.reply[said].tolist()).strip())
+        replied.append(table.spec.action_labels[exchange.action].strip() if phase.action else "")
+    return _Told(tuple(filter(None, lines)), question, tuple(f"You: {text}" for text in replied if text))
+
+
+def _secrets(table: Table, rows: np.ndarray) -> frozenset[str]:
+    """The lines of what an actor was told and not everybody."""
+    return frozenset(event_text(table.spec, row).strip() for row in rows.tolist())
+
+
+def _text(table: Table, role: int, told: Sequence[_Told], secrets: frozenset[str]) -> str:
+    """The state's lines, cut to `MOST_WORDS`; role, what was told at the beginning, secrets and question are kept."""
+    brief = table.tokenizer.family == "tiny"
+    lines = [(table.spec.role_texts[role][brief].strip(), True)]
+    for number, turn in enumerate(told):
+        lines += [(line, number == 0 or line in secrets) for line in turn.lines]
+        lines += [(line, False) for line in turn.reply]
+    lines.append((told[-1].question, True))
+    surplus, kept = sum(len(line.split()) for line, _ in lines) - MOST_WORDS, []
+    for line, always in lines:
+        if always or surplus <= 0:
+            kept.append(line)
+        else:
+            surplus -= len(line.split())
+    return "\n".join(filter(None, kept))
