@@ -13,7 +13,7 @@ SCRIPTED = ("heuristic", "random")
 SELF = "actor"  # the actor's own weights, playing plainly
 AGENTS = ("plain", "no_thought", "react", "self_rated", "random", "shuffled", "rerank", "refine")
 GUIDED = ("shuffled", "rerank", "refine")
-DEFAULT_AGENTS = "plain,self_rated,random,shuffled,rerank"
+DEFAULT_AGENTS = "plain,random,shuffled,rerank"
 _EXAMPLE = "for example: python -m maro_jax.pnlc evaluate --actor=random --critic=critics/persuasion"
 
 
@@ -70,35 +70,53 @@ class PnlcEvaluateConfig(ApiConfig):
         """
         check(self)
         check_agents(self.agent_names)
-        self.check_api((self.actor,), "actor")
+        self.check_api((self.actor, self.embedder), "actor")
         if not is_api(self.actor):
             check_player("actor", self.actor, SCRIPTED)
         self._check_critic()
         if self.game and len(parse_games(self.game)) > 1:
             raise ConfigError(f"--game={self.game} are several games; agents play one, for example "
                               "--game=persuasion-v0:thought_tokens=12")  # fmt: skip
-        if self.actor in SCRIPTED and (own := next((n for n in ("self_rated", "refine") if n in self.agent_names), "")):
+        self._check_actor()
+        if self.json:
+            check_output("json", self.json)
+
+    def _check_actor(self) -> None:
+        """Checks what not every actor can do."""
+        scripted, names = self.actor in SCRIPTED, self.agent_names
+        own = next((name for name in ("self_rated", "refine") if name in names), "")
+        if scripted and own:
             raise ConfigError(
                 f"--agents names {own}, and the scripted player --actor={self.actor} neither rates nor rewrites its "
-                "plans; leave it out, for example --agents=plain,random,shuffled,rerank"
+                f"plans; leave it out, for example --agents={DEFAULT_AGENTS}"
             )
-        if "refine" in self.agent_names and not is_api(self.actor):
+        if "refine" in names and not is_api(self.actor):
             raise ConfigError(
                 f"--agents names refine, and --actor={self.actor} reads no prompts: only models behind an API rewrite "
                 "their thoughts, for example --actor=api:my-model"
             )
-        if self.opponent == SELF and (self.actor in SCRIPTED or is_api(self.actor)):
+        if scripted and self.temperature != 1:
+            raise ConfigError(f"--temperature={self.temperature} means nothing to --actor={self.actor}, who samples "
+                              "no tokens; leave it out")  # fmt: skip
+        if self.prompts and not is_api(self.actor):
+            raise ConfigError(f"--prompts={self.prompts} are for models behind an API, and --actor={self.actor} reads "
+                              "none; leave it out, or name one, for example --actor=api:my-model")  # fmt: skip
+        if self.opponent == SELF and (scripted or is_api(self.actor)):
             raise ConfigError(
                 f"--opponent={SELF} are the actor's weights, and --actor={self.actor} has none here; name heuristic or "
                 "random, for example --opponent=heuristic"
             )
-        if self.json:
-            check_output("json", self.json)
 
     def _check_critic(self) -> None:
+        """Checks that there is a critic where one is needed, and only there."""
         guided = [name for name in self.agent_names if name in GUIDED]
         if guided and not self.critic:
             raise ConfigError(f"the agent {guided[0]} needs --critic, the folder that train wrote, {_EXAMPLE}")
+        if not guided and (self.critic or self.embedder or self.ignore_calibration):
+            raise ConfigError(
+                f"--agents={self.agents} are guided by no critic; leave --critic, --embedder and --ignore_calibration "
+                f"out, or name one that is, for example --agents={DEFAULT_AGENTS}"
+            )
         if self.critic and not Path(self.critic).expanduser().is_dir():
             raise ConfigError(f"--critic={self.critic} is no folder, {_EXAMPLE}")
         if not self.critic and not self.game:
