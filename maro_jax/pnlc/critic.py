@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from string import Template
 
+import jax
 import numpy as np
 
 from maro_jax.pnlc.embedders import Embedder
 from maro_jax.pnlc.medoids import REFUSED, Vicinity
+from maro_jax.pnlc.networks import Critic
 from maro_jax.pnlc.storage import SavedCritic
 
 MOST_REMEMBERED = 1 << 16  # embeddings of thoughts, of which scripted and small players have few
@@ -54,7 +56,7 @@ class Guide:
         thought = self._thoughts([each for some in thoughts for each in some]).reshape(len(states), -1, state.shape[1])
         rows = 1 << (len(state) - 1).bit_length()  # few sizes, so that few programs are compiled
         padded = (np.pad(array, ((0, rows - len(state)), (0, 0), (0, 0))) for array in (state[:, None], thought))
-        return np.asarray(self._critic.q(*padded))[: len(state)]
+        return np.asarray(_chances(self._critic, *padded))[: len(state)]
 
     def scores(self, chances: np.ndarray) -> np.ndarray:
         """float32[...], what is to be expected: the sum over goals of utility · chance, for chances [..., G]."""
@@ -84,6 +86,12 @@ class Guide:
         if new:
             self._remembered.update(zip(new, np.asarray(self._embedder.embed(new), np.float32), strict=True))
         return np.stack([self._remembered[text] for text in texts])
+
+
+@jax.jit
+def _chances(critic: Critic, state: jax.Array, thought: jax.Array) -> jax.Array:
+    """See `Critic.q`; in one dispatch."""
+    return critic.q(state, thought)
 
 
 def in_words(template: Template, goals: Sequence[str], chances: Sequence[float | None], unknown: Template) -> str:

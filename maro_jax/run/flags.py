@@ -82,7 +82,7 @@ _EXAMPLES: Mapping[type, tuple[str, ...]] = {
         "python -m maro_jax.pnlc evaluate --actor=random --critic=critics/persuasion --agents=plain,random,rerank",
         "python -m maro_jax.pnlc evaluate --actor=runs/avalon --critic=critics/avalon --sides=evil --num_games=1536",
         "python -m maro_jax.pnlc evaluate --actor=api:my-model --critic=critics/avalon --agents=react,refine "
-        "--api_base=http://localhost:8000/v1 --num_games=16",
+        "--api_base=http://localhost:8000/v1 --num_games=16 --timed_decisions=0",
     ),
 }
 _SUBCOMMANDS: Mapping[type, str] = {

@@ -101,6 +101,12 @@ class PnlcEvaluateConfig(ApiConfig):
         if self.prompts and not is_api(self.actor):
             raise ConfigError(f"--prompts={self.prompts} are for models behind an API, and --actor={self.actor} reads "
                               "none; leave it out, or name one, for example --actor=api:my-model")  # fmt: skip
+        usual = [name for name in ("num_games", "timed_decisions") if getattr(self, name) == getattr(type(self), name)]
+        if is_api(self.actor) and usual:
+            raise ConfigError(
+                f"--{usual[0]}={getattr(self, usual[0])} is the default among actors on this machine, and a model "
+                f"behind an API is paid for every request; name it, for example --{usual[0]}=16"
+            )
         if self.opponent == SELF and (scripted or is_api(self.actor)):
             raise ConfigError(
                 f"--opponent={SELF} are the actor's weights, and --actor={self.actor} has none here; name heuristic or "

@@ -49,19 +49,20 @@ class SampledThought:
 class _Programs:
     """What runs on the device, compiled at its first use."""
 
-    read: Callable[..., Any]
     propose: Callable[..., Any]
-    write: Callable[..., Any]
-    finish: Callable[..., Any]
+    go_on: Callable[..., Any]
 
 
 @functools.lru_cache(maxsize=4)
 def _compiled(table: Table, sizes: RolloutSizes) -> _Programs:
     return _Programs(
-        read=jax.jit(functools.partial(_read, table, sizes)),
-        propose=jax.jit(functools.partial(_propose, table, sizes), static_argnums=0),
-        write=jax.jit(functools.partial(_write_thoughts, table)),
-        finish=jax.jit(functools.partial(_finish, table, sizes)),
+        # One dispatch each: of a small model it takes as long as several tokens.
+        propose=jax.jit(
+            functools.partial(_read_and_propose, table, sizes), static_argnums=0, donate_argnames=("lanes", "cache")
+        ),
+        go_on=jax.jit(
+            functools.partial(_write_and_finish, table, sizes), donate_argnames=("lanes", "records", "cache", "usage")
+        ),
     )
 
 
@@ -78,17 +79,17 @@ class ThinkingGames(HostedGames):
         Returns:
           n thoughts for each turn; the first is the one that the policy would have had by itself.
         """
-        programs, (params, heat) = _compiled(self.table, self._sizes), self._playing
-        self.lanes, self._cache = programs.read(self._due(turns), params, self.lanes, self.records, self._cache)
+        program, due = _compiled(self.table, self._sizes).propose, self._due(turns)
         found: list[list[SampledThought]] = []
         width = self._sizes.decode_rows
         for first in range(0, len(turns), width):
             part = turns[first : first + width]
             lane = np.zeros(width, np.int32)
             lane[: len(part)] = [turn.lane for turn in part]
-            tokens, log_probs, lengths = jax.device_get(programs.propose(
-                count, self._plan, self._key, params, heat, lane, self.lanes, self.records, self._cache
-            ))  # fmt: skip
+            sampled, self.lanes, self._cache = program(
+                count, self._plan, self._key, self._playing, due, lane, self.lanes, self.records, self._cache
+            )
+            tokens, log_probs, lengths = jax.device_get(sampled)
             for row, turn in enumerate(part):
                 found.append([
                     _sampled(tokens[row, n], log_probs[row, n], int(lengths[row, n]), self.thought_budget(turn))
@@ -104,7 +105,8 @@ class ThinkingGames(HostedGames):
           thoughts: one for each turn: of `propose`, or tokens from anywhere, of which those that no thought may use are
             left out and those beyond the budget cut off; None: the policy thinks for itself.
         """
-        programs, lanes, room = _compiled(self.table, self._sizes), self._sizes.lanes, self.table.spec.thought_tokens
+        program, lanes = _compiled(self.table, self._sizes).go_on, self._sizes.lanes
+        room = self.table.spec.thought_tokens
         given = np.zeros(lanes, bool)
         tokens, log_probs = np.zeros((lanes, room + 1), np.int32), np.zeros((lanes, room + 1), np.float32)
         lengths = np.zeros(lanes, np.int32)
@@ -119,11 +121,10 @@ class ThinkingGames(HostedGames):
             else:
                 kept = [token for token in thought if allowed[token]][: self.thought_budget(turn)]
             tokens[turn.lane, : len(kept)], lengths[turn.lane] = kept, len(kept)
-        if given.any():
-            self.lanes, self.records = programs.write(given, tokens, log_probs, lengths, self.lanes, self.records)
-        self.lanes, self.records, self._cache, self._usage = programs.finish(
-            self._plan, self._key, self._playing, self._due(turns), self.lanes, self.records, self._cache, self._usage
-        )
+        self.lanes, self.records, self._cache, self._usage = program(
+            self._plan, self._key, self._playing, self._due(turns), (given, tokens, log_probs, lengths),
+            self.lanes, self.records, self._cache, self._usage,
+        )  # fmt: skip
 
     @property
     def _playing(self) -> Any:
@@ -165,14 +166,31 @@ def _read(
     return jax.lax.while_loop(lambda carry: jnp.any(unread(carry[0]) > 0), some, (lanes, cache))
 
 
+def _read_and_propose(
+    table: Table,
+    sizes: RolloutSizes,
+    count: int,
+    plan: RolloutPlan,
+    root: jax.Array,
+    playing: tuple[Any, jax.Array],
+    due: jax.Array,
+    lane: jax.Array,
+    lanes: LaneState,
+    records: Episodes,
+    cache: KVCache,
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], LaneState, KVCache]:
+    """Reads what is new in the streams of all who are due, and samples thoughts for some of them."""
+    lanes, cache = _read(table, sizes, due, playing[0], lanes, records, cache)
+    return _propose(table, sizes, count, plan, root, playing, lane, lanes, records, cache), lanes, cache
+
+
 def _propose(
     table: Table,
     sizes: RolloutSizes,
     count: int,
     plan: RolloutPlan,
     root: jax.Array,
-    params: Any,
-    temperature: jax.Array,
+    playing: tuple[Any, jax.Array],
     lane: jax.Array,
     lanes: LaneState,
     records: Episodes,
@@ -194,14 +212,14 @@ def _propose(
     role = rows.of_actor(rows.game.roles).astype(jnp.int32)
     row = lane * table.spec.num_seats + seat
     attention = BranchedAttention.start(cache, row, role, length, count, most, sizes.block)
-    only = select(params, 0)
+    only, temperature = select(playing[0], 0), playing[1][0]
 
     def one(carry: tuple) -> tuple:
         attention, fed, tokens, log_probs, lengths, done = carry
         step = attention.step
         hidden, attention = table.policy.forward(only, fed, attention.positions(), attention)
         flat = hidden.reshape(-1, hidden.shape[-1])
-        logits = table.policy.logits(only, flat) / temperature[0]
+        logits = table.policy.logits(only, flat) / temperature
         uniform = jax.vmap(jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, step))))(keys)
         token, log_prob = inverse_cdf(logits, jnp.broadcast_to(allowed, logits.shape), uniform.reshape(-1))
         token, log_prob = token.reshape(fed.shape), log_prob.reshape(fed.shape)
@@ -253,22 +271,25 @@ def _write_thoughts(
         free = jnp.zeros_like(given)
         return write_token(table, lane, here, token, log_probs[:, place], free, lanes.node, lanes, records)
 
-    return jax.lax.fori_loop(0, jnp.max(jnp.where(given, lengths, 0)) + 1, write, (lanes, records))
+    most = jnp.max(jnp.where(given, lengths + 1, 0))
+    return jax.lax.fori_loop(0, most, write, (lanes, records))
 
 
-def _finish(
+def _write_and_finish(
     table: Table,
     sizes: RolloutSizes,
     plan: RolloutPlan,
     key: jax.Array,
-    params: tuple[Any, jax.Array],
+    playing: tuple[Any, jax.Array],
     due: jax.Array,
+    thoughts: tuple[jax.Array, jax.Array, jax.Array, jax.Array],
     lanes: LaneState,
     records: Episodes,
     cache: KVCache,
     usage: Usage,
 ) -> tuple[LaneState, Episodes, KVCache, Usage]:
-    """Lets the policy reply where `due` bool[L], as it does in a rollout for seats that are its own."""
+    """Writes the thoughts, and lets the policy reply where `due` bool[L], as it does in a rollout for its own seats."""
+    lanes, records = _write_thoughts(table, *thoughts, lanes, records)
     holder = lanes.holder
     acting = due[:, None] & (jnp.arange(holder.shape[1]) == lanes.game.actor[:, None])
     lanes = dataclasses.replace(lanes, holder=jnp.where(acting, LEARNER, holder).astype(holder.dtype))
@@ -277,7 +298,7 @@ def _finish(
         return jnp.any(due & (carry[0].mode == WAITING))
 
     def step(carry: tuple) -> tuple:
-        return take_step(table, sizes, 1, plan, key, *params, *carry)
+        return take_step(table, sizes, 1, plan, key, *playing, *carry)
 
     lanes, records, cache, usage = jax.lax.while_loop(unfinished, step, (lanes, records, cache, usage))
     return dataclasses.replace(lanes, holder=holder), records, cache, usage

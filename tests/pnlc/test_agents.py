@@ -5,6 +5,7 @@ import functools
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -42,23 +43,30 @@ class Directions:
         return worlds.embed(tuple(texts))
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class ExactCritic:
     """The exact chances of a world, told by embeddings."""
 
-    def __init__(self, world: worlds.World):
-        self.goal, self._world = worlds.embed(world.goals), world
-        self._q = worlds.exact(world)[0]
+    goal: np.ndarray
+    states: np.ndarray
+    thoughts: np.ndarray
+    exact: np.ndarray
+
+    @staticmethod
+    def of(world: worlds.World) -> "ExactCritic":
+        return ExactCritic(*map(worlds.embed, (world.goals, world.states, world.thoughts)), worlds.exact(world)[0])
 
     def q(self, state, thought):
-        states, thoughts = worlds.embed(self._world.states), worlds.embed(self._world.thoughts)
-        s, z = (np.argmax(given @ known.T, axis=-1) for given, known in ((state, states), (thought, thoughts)))
-        return self._q[s, z]
+        pairs = (state, self.states), (thought, self.thoughts)
+        s, z = (jnp.argmax(given @ known.T, axis=-1) for given, known in pairs)
+        return self.exact[s, z]
 
 
 def saved_critic(world: worlds.World, utilities, calibration: Calibration = PROVEN) -> SavedCritic:
     reach = (0.1,) * len(world.goals)
     return SavedCritic(
-        ExactCritic(world), world.goals, tuple(utilities), reach, "no-game-v0", {}, "d", ValueOptions(), calibration
+        ExactCritic.of(world), world.goals, tuple(utilities), reach, "no-game-v0", {}, "d", ValueOptions(), calibration
     )
 
 
