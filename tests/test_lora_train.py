@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -9,6 +10,7 @@ from safetensors.numpy import load_file
 from maro_jax import evaluate, export, play
 from maro_jax.policy.hf_folder import load_model
 from maro_jax.policy.hf_names import tensor_name
+from maro_jax.policy.trained import open_trained
 from maro_jax.run.config import make_config
 from maro_jax.run.evaluate_config import EvaluateConfig
 from maro_jax.run.export_config import ExportConfig
@@ -70,6 +72,8 @@ def test_the_folder_exported_is_the_model_with_the_product_added(place, tmp_path
                 expected = expected + (4.0 / RANK * a @ b).T
                 assert np.abs(tensor - before[name]).max() > 0
         np.testing.assert_allclose(tensor, expected, rtol=0, atol=1e-6)
+    opened, merged = open_trained(str(place / "run")), load_model(tmp_path / "merged")[1]
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=0, atol=1e-6), opened.params, merged)
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["r"] == RANK
     factors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     np.testing.assert_array_equal(

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from games.core import GameError, GameSpec
-from games.goals import avalon, persuasion, shopping
+from games.goals import avalon, goods, kuhn, liars_dice, mystery, persuasion, shopping, social_deduction, werewolf
 from games.goals.goal import Goal, reached
 
 __all__ = ["OF_GAME", "Goal", "goals_of", "reached"]
 
 OF_GAME: dict[str, tuple[Goal, ...]] = {
+    "werewolf-v0": werewolf.GOALS,
     "avalon-v0": avalon.GOALS,
+    "bargaining-v0": goods.BARGAINING,
+    "kuhn-v0": kuhn.GOALS,
+    "liars_dice-v0": liars_dice.GOALS,
     "persuasion-v0": persuasion.GOALS,
     "shopping-v0": shopping.GOALS,
+    "negotiation-v0": goods.NEGOTIATION,
+    "social_deduction-v0": social_deduction.GOALS,
+    "mystery-v0": mystery.GOALS,
 }
 
 

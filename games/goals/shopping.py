@@ -16,11 +16,12 @@ STEP = 0.2  # of the score between two of the goals about it
 RIGHT_KIND = 3  # what a purchase of the right kind is told as
 MUCH = 3  # words of the instruction in the title of an offer that has much of it
 LAST_STEPS = 3
+ROUNDING = 1e-4  # so that a score that is just a bound is not above it
 
 
 def _events(spec: GameSpec, episode: Hindsight) -> dict[str, jax.Array]:
     kind, words, value, target = KIND, words_of(spec), episode.value, episode.target
-    score = (episode.outcome + 1) / 2
+    score = (episode.outcome + 1) / 2 - ROUNDING
     instruction = episode.so_far(kind["instruction"])
     wanted = jnp.asarray(words.wanted)[instruction]  # bool[M, W]
     listed, page = episode.logged(kind["item"]), episode.logged(kind["page"])

@@ -26,7 +26,7 @@ class Plans:
     of: Callable[[SeatView, jax.Array], jax.Array]
 
 
-def first_of(*cases: tuple[jax.Array, int], otherwise: int) -> jax.Array:
+def first_of(*cases: tuple[jax.Array, int | jax.Array], otherwise: int) -> jax.Array:
     """int32[]: the plan of the first of the cases (a condition bool[] and a plan) that holds."""
     conditions, plans = zip(*cases, strict=True)
-    return jnp.select(conditions, [jnp.int32(plan) for plan in plans], jnp.int32(otherwise))
+    return jnp.select(conditions, [jnp.asarray(plan, jnp.int32) for plan in plans], jnp.int32(otherwise))

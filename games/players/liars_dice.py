@@ -14,7 +14,7 @@ NOISE = 0.01  # scale of the Gumbel noise that decides between equally probable 
 def heuristic(view: SeatView, key: jax.Array) -> jax.Array:
     """int32[]: calls if the last bid is more probably a lie than any raise is true, else the most probable raise."""
     num_bids = view.legal.shape[0] - 1
-    true = _probabilities(view, num_bids)
+    true = probabilities(view, num_bids)
     kind, value = view.rows[:, 0], view.rows[:, 3]
     made = (kind == KIND["bid"])[:, None] & (value[:, None] == jnp.arange(num_bids))
     # Bids are logged in order and each is a new one, so the last of them stands in the latest row.
@@ -24,7 +24,7 @@ def heuristic(view: SeatView, key: jax.Array) -> jax.Array:
     return jnp.argmax(jnp.where(view.legal, scores, -jnp.inf)).astype(jnp.int32)
 
 
-def _probabilities(view: SeatView, num_bids: int) -> jax.Array:
+def probabilities(view: SeatView, num_bids: int) -> jax.Array:
     """f32[bids]: how probable each bid is with the seat's own dice; their row also tells how many dice there are."""
     told = (view.rows[:, 0] == KIND["dice"]) & (view.rows[:, 1] == view.seat)
     dice = jnp.max(jnp.where(told[:, None], view.rows[:, 2:], -1), axis=0)  # the lower one is -1 if there is only one

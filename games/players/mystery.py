@@ -35,7 +35,7 @@ def heuristic(view: SeatView, key: jax.Array) -> jax.Array:
     """int32[]: the action of a sensible player with what `view` shows."""
     num_actions = view.legal.shape[0]
     num_seats = (num_actions - len(ROOMS) - ABOUT - ANSWERS - 3) // 5
-    evidence = _Evidence(view, num_seats)
+    evidence = Evidence(view, num_seats)
     choice = jax.tree.map(
         lambda guilty, innocent: jnp.where(view.role == CULPRIT, guilty, innocent),
         _culprit(evidence),
@@ -45,7 +45,7 @@ def heuristic(view: SeatView, key: jax.Array) -> jax.Array:
     return jnp.argmax(jnp.where(view.legal, scores, -jnp.inf)).astype(jnp.int32)
 
 
-class _Evidence:
+class Evidence:
     """The log as tables; N seats, V = 14 facts (rooms, objects, motives).
 
     Attributes:
@@ -145,7 +145,7 @@ class _Choice:
     accuse: jax.Array
 
 
-def _innocent(evidence: _Evidence) -> _Choice:
+def _innocent(evidence: Evidence) -> _Choice:
     """An innocent's scores: it asks and searches where that may tell most of those it suspects."""
     suspicion = evidence.suspicion
     claimed = jnp.einsum("ssv->sv", evidence.claims)[:, : len(ROOMS)]
@@ -159,7 +159,7 @@ def _innocent(evidence: _Evidence) -> _Choice:
     return _Choice(questions, rooms * ~evidence.emptied, 10.0 * _truth(evidence), show, accuse)
 
 
-def _truth(evidence: _Evidence) -> jax.Array:
+def _truth(evidence: Evidence) -> jax.Array:
     """f32[answers]: 1 for a true answer to the last question; of others, rather where they were than the rest."""
     myself = evidence.question < ABOUT
     wanted = jnp.where(myself, BLOCK @ (jnp.arange(3) == evidence.question), BLOCK @ np.array([3.0, 2.0, 1.0]))
@@ -167,7 +167,7 @@ def _truth(evidence: _Evidence) -> jax.Array:
     return (jnp.arange(ANSWERS) == jnp.argmax(worth)).astype(jnp.float32)
 
 
-def _culprit(evidence: _Evidence) -> _Choice:
+def _culprit(evidence: Evidence) -> _Choice:
     """The culprit's scores: it asks whom it can best accuse where they were, and finds nothing that it can help."""
     rooms = -1.0 * ~evidence.emptied
     where = jnp.arange(evidence.asked.shape[1]) == WHERE
@@ -175,7 +175,7 @@ def _culprit(evidence: _Evidence) -> _Choice:
     return _Choice(questions, rooms, _lie(evidence), show=jnp.float32(-10.0), accuse=jnp.float32(1.0))
 
 
-def _lie(evidence: _Evidence) -> jax.Array:
+def _lie(evidence: Evidence) -> jax.Array:
     """f32[answers]: of itself, that it was in the empty room; of another, nothing or what is true of itself."""
     subject, myself = evidence.subject, evidence.question < ABOUT
     before = subject @ jnp.einsum("a,abv->bv", evidence.me.astype(jnp.float32), evidence.claims)
@@ -188,7 +188,7 @@ def _lie(evidence: _Evidence) -> jax.Array:
     return jnp.append(facts, jnp.where(myself, -3.0, DISCRETION))
 
 
-def _scores(view: SeatView, evidence: _Evidence, choice: _Choice) -> jax.Array:
+def _scores(view: SeatView, evidence: Evidence, choice: _Choice) -> jax.Array:
     """f32[A] from a role's choice; both roles suspect and vote by the evidence."""
     first, suspicion = layout(evidence.me.shape[0]), evidence.suspicion
     about = jnp.arange(len(suspicion))

@@ -67,9 +67,14 @@ def _wish(rows: Rows, pool: jax.Array, other: jax.Array, num_symbols: int) -> ja
 
 def _symbol(rows: Rows, view: SeatView, worth: jax.Array, num_symbols: int, key: jax.Array) -> jax.Array:
     """int32[]: the next symbol; beyond the types of item it means nothing and is drawn at random."""
-    place = jnp.arange(rows.kind.shape[0])
-    latest_pick = jnp.max(jnp.where(rows.are("keep", view.seat), place, -1))
-    said = jnp.sum(rows.are("signal", view.seat) & (place > latest_pick))
-    level = worth[jnp.minimum(said, len(ITEMS) - 1)] * num_symbols // (MOST_WORTH + 1)
+    level, means_something = honest_symbol(rows, view.seat, worth, num_symbols)
     anything = jax.random.randint(key, (), 0, max(num_symbols, 1))
-    return AGREE + 1 + jnp.where(said < len(ITEMS), level, anything)
+    return AGREE + 1 + jnp.where(means_something, level, anything)
+
+
+def honest_symbol(rows: Rows, seat: jax.Array, worth: jax.Array, num_symbols: int) -> tuple[jax.Array, jax.Array]:
+    """The symbol int32[] that tells what the item in the next place is worth, and whether there is one bool[]."""
+    place = jnp.arange(rows.kind.shape[0])
+    latest_pick = jnp.max(jnp.where(rows.are("keep", seat), place, -1))
+    said = jnp.sum(rows.are("signal", seat) & (place > latest_pick))
+    return worth[jnp.minimum(said, len(ITEMS) - 1)] * num_symbols // (MOST_WORTH + 1), said < len(ITEMS)

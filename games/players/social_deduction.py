@@ -19,7 +19,7 @@ SIGNAL, WORD, BANDWAGON = 2.0, 0.3, 0.5  # what a signal, a message and a vote o
 def heuristic(view: SeatView, key: jax.Array) -> jax.Array:
     """int32[]: the action of a sensible player with what `view` shows."""
     num_seats = (view.legal.shape[0] - 2) // 3
-    suspicion, votes, me, fellow = _evidence(view, num_seats)
+    suspicion, votes, me, fellow = evidence_of(view, num_seats)
     suspected = jnp.sum(jnp.where(me, suspicion, 0.0))
     target = jnp.where(fellow, -10.0, suspicion)
     never = jnp.where(me, -100.0, 0.0)
@@ -30,7 +30,7 @@ def heuristic(view: SeatView, key: jax.Array) -> jax.Array:
     return jnp.argmax(jnp.where(view.legal, scores, -jnp.inf)).astype(jnp.int32)
 
 
-def _evidence(view: SeatView, num_seats: int) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+def evidence_of(view: SeatView, num_seats: int) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """By seat: f32[N] suspicion, f32[N] this round's votes against it, bool[N] myself, bool[N] my fellows."""
     kind, actor, target, value = (view.rows[:, column] for column in range(4))
     seats, place = jnp.arange(num_seats), jnp.arange(kind.shape[0])

@@ -38,14 +38,14 @@ SAVE, POISON_AT, SHOOT_AT = (
 def heuristic(view: SeatView, key: jax.Array) -> jax.Array:
     """int32[]: the action of a sensible player with what `view` shows."""
     num_actions = view.legal.shape[0]
-    evidence = _Evidence(view, *layout(num_actions))
+    evidence = Evidence(view, *layout(num_actions))
     suspicion = evidence.suspicion()
     scores = jnp.where(view.phase == SPEAK, _speech(view, evidence, suspicion), _pick(view, evidence, suspicion))
     scores = scores + NOISE * jax.random.gumbel(key, (num_actions,))
     return jnp.argmax(jnp.where(view.legal, scores, -jnp.inf)).astype(jnp.int32)
 
 
-class _Evidence:
+class Evidence:
     """The log as seat-by-seat tables; f32[N, N] tables are indexed [who said it, about whom]."""
 
     def __init__(self, view: SeatView, num_seats: int, num_roles: int):
@@ -110,7 +110,7 @@ class _Evidence:
         return suspicion + 20.0 * self.checked - 4.0 * self.attacked
 
 
-def _pick(view: SeatView, evidence: _Evidence, suspicion: jax.Array) -> jax.Array:
+def _pick(view: SeatView, evidence: Evidence, suspicion: jax.Array) -> jax.Array:
     """f32[A]: whom to kill, protect, check, vote for, poison or shoot; to pass or save."""
     num_seats, num_actions = suspicion.shape[0], view.legal.shape[0]
     against_me = jnp.where(evidence.me, 0.0, (evidence.accused + 2.0 * evidence.reported_wolf) @ evidence.me)
@@ -128,7 +128,7 @@ def _pick(view: SeatView, evidence: _Evidence, suspicion: jax.Array) -> jax.Arra
     return jnp.concatenate([seats, silence, jnp.stack([enough, jnp.float32(SAVE)])])
 
 
-def _speech(view: SeatView, evidence: _Evidence, suspicion: jax.Array) -> jax.Array:
+def _speech(view: SeatView, evidence: Evidence, suspicion: jax.Array) -> jax.Array:
     """f32[A]: what to say. A seer reports what he found; others accuse whom they suspect."""
     num_seats = suspicion.shape[0]
     seer = view.role == SEER

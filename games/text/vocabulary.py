@@ -37,7 +37,15 @@ _PLAN_WORDS = (
     *(" what moves them", " what may move them", " what they care for", " what they like", " what they dislike"),
     *(" where they stand", " at once", " now that they like it", " what it is worth", " more than it is worth"),
     *(" what I was asked for", " the best offer", " more offers", " other offers", " something else"),
-    *(" with other words", " go back", " make sure first", " before it is too late"),
+    *(" with other words", " go back", " make sure first", " before it is too late", " because I am strong"),
+    *(" bluff", " set a trap", " wait and see", " catch", " their bluff", " my chip", " against the odds"),
+    *(" what I hold", " what is likely", " raise a little", " because I doubt it", " what is worth most to me"),
+    *(" leave them", " what is worth little to me", " as much as I can", " give in on", " what I want", " take"),
+    *(" a good offer", " what I can get", " hold out for more", " lead them astray", " go after", " whom I suspect"),
+    *(" go with the others", " somebody at random", " wait and listen", " what I am", " that I am innocent"),
+    *(" turn them against", " an innocent", " give up", " a fellow", " cover", " kill", " who endangers us"),
+    *(" protect", " whom we need", " who is evil", " question", " hear", " what others know", " look for clues"),
+    *(" a lie", " stand by my alibi", " share", " what I found"),
 )
 
 PHRASES: tuple[str, ...] = (

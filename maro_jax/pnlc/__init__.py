@@ -1,5 +1,6 @@
 """PNLC: a small goal-conditioned critic, trained offline, that tells how a thought will turn out (docs/pnlc.md).
 
-:mod:`transitions` is what it learns from, :mod:`networks` are Q and V, :mod:`value` trains them, :mod:`calibration`
-says whether they may be believed, and :mod:`storage` keeps them.
+:mod:`collect` plays games with thoughts, :mod:`states` puts what an actor saw into words, :mod:`embedders` make vectors
+of words, and :mod:`labelling` makes :mod:`transitions` of games; :mod:`networks` are Q and V, :mod:`value` trains them,
+:mod:`calibration` says whether they may be believed, and :mod:`storage` keeps them. :mod:`training` is all of it.
 """

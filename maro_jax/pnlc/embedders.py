@@ -1,7 +1,8 @@
 """Embedders: texts in, vectors out. A critic is trained with one and reads what any other makes as noise.
 
-An embedder is named by a text: `policy:RUN`, `sentence:FOLDER` or `api:MODEL`. Its `name` is that text and, after a
-`#`, the beginning of a digest of its weights: a critic that kept the name is never given what other weights make.
+An embedder is named by a text: `words:512`, `policy:RUN`, `sentence:FOLDER` or `api:MODEL`. Its `name` is that text
+and, where its weights are on this machine, `#` and the beginning of their digest: a critic that kept the name is never
+given what other weights make.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ def embedder_of(text: str, *, batch: int = 64, base_url: str = "", key_variable:
     """Opens an embedder.
 
     Args:
-      text: `policy:RUN_OR_FOLDER` (the hidden states of a run's or a folder's policy after half of its layers;
-        `policy:FOLDER@6` after six), `sentence:FOLDER`, `api:MODEL`, or the `name` of an embedder.
+      text: `words:SIZE`, `policy:RUN_OR_FOLDER` (the hidden states of a run's or a folder's policy after half of its
+        layers; `policy:FOLDER@6` after six), `sentence:FOLDER`, `api:MODEL`, or the `name` of an embedder.
       batch: most texts that are embedded together.
       base_url: of the server of an `api` embedder; empty: OPENAI_BASE_URL, or OpenAI's.
       key_variable: environment variable with its key.
@@ -87,7 +88,15 @@ def _open_api(place: str, layers: int, batch: int, base_url: str, key_variable: 
     return ApiEmbedder(place, batch, base_url, key_variable)
 
 
-_OPEN: dict[str, Callable[..., Embedder]] = {"policy": _open_policy, "sentence": _open_sentence, "api": _open_api}
+def _open_words(place: str, *_: object) -> Embedder:
+    from maro_jax.pnlc.words_embedder import WordsEmbedder
+
+    return WordsEmbedder(place)
+
+
+_OPEN: dict[str, Callable[..., Embedder]] = {
+    "words": _open_words, "policy": _open_policy, "sentence": _open_sentence, "api": _open_api,
+}  # fmt: skip
 
 
 def digest_of(tree: Any) -> str:

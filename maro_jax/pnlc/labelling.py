@@ -90,7 +90,9 @@ def open_sources(folders: Sequence[str], model: str = "") -> tuple[list[EpisodeS
     for folder, header in zip(folders, headers, strict=True):
         for name in ("game", "parameters", "tokenizer"):
             if getattr(header, name) != getattr(first, name):
-                raise ConfigError(f"{folder} and {folders[0]} are of another {name}; a critic learns from games of one")
+                raise ConfigError(
+                    f"{folder} and {folders[0]} differ in their {name}; a critic learns from games of one"
+                )
     try:
         table = text_table(first.game, first.parameters, model or first.model)
     except (GameError, ModelError) as error:

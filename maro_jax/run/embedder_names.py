@@ -1,4 +1,4 @@
-"""The text that names an embedder: `policy:FOLDER@LAYERS`, `sentence:FOLDER` or `api:MODEL`, and maybe `#DIGEST`."""
+"""The text that names an embedder: `words:SIZE`, `policy:RUN@LAYERS`, `sentence:FOLDER`, `api:MODEL`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from maro_jax.run.fields import ConfigError, check_choice
 from maro_jax.run.inputs import check_player
 
-KINDS = ("policy", "sentence", "api")
+KINDS = ("words", "policy", "sentence", "api")
 EXAMPLE = "policy:runs/werewolf-tiny"
 
 
@@ -19,9 +19,9 @@ class EmbedderName:
 
     Attributes:
       kind: one of `KINDS`.
-      place: a run, a folder, `tiny`, or a model at a server.
+      place: a run, a folder, `tiny`, a model at a server, or the size of the embeddings.
       layers: of a policy, after which hidden states are read; 0: not told.
-      digest: of its weights; empty: not told.
+      digest: of its weights, after a `#`; empty: not told.
     """
 
     kind: str
@@ -39,7 +39,8 @@ def parse_embedder(text: str, flag: str = "--embedder") -> EmbedderName:
     kind, colon, rest = text.partition(":")
     if not colon or not rest:
         raise ConfigError(
-            f"{flag}={text} is not of the form policy:RUN, sentence:FOLDER or api:MODEL, for example {flag}={EXAMPLE}"
+            f"{flag}={text} is not of the form words:SIZE, policy:RUN, sentence:FOLDER or api:MODEL, for example "
+            f"{flag}={EXAMPLE}"
         )
     check_choice(flag, kind, KINDS, flag)
     found = re.fullmatch(r"(?P<place>.+?)(@(?P<layers>[1-9][0-9]*))?(#(?P<digest>[0-9a-f]{12}))?", rest)

@@ -92,13 +92,13 @@ class CriticConfig:
         example="/models/Qwen2.5-0.5B-Instruct",
     )  # fmt: skip
     embedder: str = setting(
-        "policy:tiny", "policy:RUN or policy:FOLDER (@6: after six layers), sentence:FOLDER, or api:MODEL",
+        "words:512", "words:SIZE, policy:RUN or policy:FOLDER (@6: after six layers), sentence:FOLDER, or api:MODEL",
         group="embeddings", example=EXAMPLE,
     )  # fmt: skip
     embeddings: str = setting(
         "", "folder that keeps embeddings for the next command; empty: none", group="embeddings", example="embeddings"
     )
-    embed_batch: int = setting(64, "most texts that are embedded together", group="embeddings", low=1)
+    embed_batch: int = setting(64, "most texts that a model embeds together", group="embeddings", low=1)
     api_base: str = setting(
         "", "address of the server of api:MODEL; empty: that in OPENAI_BASE_URL, or OpenAI's", group="embeddings",
         example="http://localhost:8000/v1",
@@ -146,11 +146,13 @@ class CriticConfig:
         check_new_folder("out", self.out)
         if self.model:
             check_model(self.model)
-        if parse_embedder(self.embedder).kind != "api" and self.api_base:
-            raise ConfigError(
-                f"--api_base={self.api_base} is of --embedder=api:MODEL, and --embedder={self.embedder} is none; leave "
-                "it out"
-            )
+        if parse_embedder(self.embedder).kind != "api":
+            for name in ("api_base", "api_key_variable"):
+                if getattr(self, name) != getattr(CriticConfig, name):
+                    raise ConfigError(
+                        f"--{name}={getattr(self, name)} is of --embedder=api:MODEL, and --embedder={self.embedder} is "
+                        "none; leave it out"
+                    )
 
     @property
     def folders(self) -> tuple[str, ...]:

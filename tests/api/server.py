@@ -30,6 +30,12 @@ def legal_player(messages: list[dict[str, str]], chance: random.Random) -> str:
     return "\n".join(lines)
 
 
+def embeddings_of(texts: list[str]) -> dict[str, Any]:
+    """An answer with three numbers for each text, the last text first, as the protocol allows."""
+    rows = [{"index": index, "embedding": [len(text), text.count(" "), index]} for index, text in enumerate(texts)]
+    return {"object": "list", "data": rows[::-1], "usage": {"prompt_tokens": len(texts), "total_tokens": len(texts)}}
+
+
 class ChatServer(ThreadingHTTPServer):
     """The server.
 
@@ -110,6 +116,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if what == "slow":
             time.sleep(SLOW)
+        if "input" in body:
+            self._send(200, json.dumps(embeddings_of(body["input"])).encode())
+            return
         text = what.removeprefix("says ") if what.startswith("says ") else self.server.player(body["messages"])
         usage = {"prompt_tokens": 100, "completion_tokens": 10}
         message = {"role": "assistant", "content": text}

@@ -144,7 +144,136 @@ PERSUASION: tuple[dict[str, During], dict[str, Final]] = (
     },
 )
 
+
+def _shown(game: Transcript) -> bool:
+    return bool(game.events("show"))
+
+
+def _acts(game: Transcript, place: int, seat: int, kind: str) -> bool:
+    """The other seat does that."""
+    return _kind(game, place) == kind and game.items[place].actor != seat
+
+
+KUHN: tuple[dict[str, During], dict[str, Final]] = (
+    {
+        "they_bet": lambda game, place, seat: _acts(game, place, seat, "bet"),
+        "they_pass": lambda game, place, seat: _acts(game, place, seat, "pass"),
+    },
+    {
+        "loss": lambda game, seat: game.outcome[seat] < 0,
+        "win_two": lambda game, seat: game.outcome[seat] == 1,
+        "lose_two": lambda game, seat: game.outcome[seat] == -1,
+        "they_fold": lambda game, seat: game.outcome[seat] > 0 and not _shown(game),
+        "i_fold": lambda game, seat: game.outcome[seat] < 0 and not _shown(game),
+        "mine_is_higher": lambda game, seat: game.outcome[seat] > 0 and _shown(game),
+        "mine_is_lower": lambda game, seat: game.outcome[seat] < 0 and _shown(game),
+    },
+)
+
+
+def _offer(game: Transcript, place: int) -> tuple[int, list[int]] | None:
+    """Who keeps how many of each type, if the offer is complete with the item at `place`."""
+    keeps = _before(game, place).events("keep")[-3:]
+    if _kind(game, place) != "keep" or len(keeps) < 3 or [keep.target for keep in keeps] != [0, 1, 2]:
+        return None
+    return keeps[0].actor, [keep.value for keep in keeps]
+
+
+def _worths(game: Transcript, seat: int) -> tuple[list[int], list[int]]:
+    """The pool, and what an item of each type is worth to a seat."""
+    worths = [event.value for event in game.events("worth") if event.actor == seat]
+    return [event.value for event in game.events("pool")], worths
+
+
+def _left(game: Transcript, place: int, seat: int) -> float:
+    """The part of the whole worth that an offer to the seat leaves to it; below 0 if there is no such offer."""
+    offer = _offer(game, place)
+    if offer is None or offer[0] == seat:
+        return -1.0
+    pool, worths = _worths(game, seat)
+    whole = sum(count * worth for count, worth in zip(pool, worths, strict=True))
+    return sum((c - k) * w for c, k, w in zip(pool, offer[1], worths, strict=True)) / whole
+
+
+def _keeps_none_of_the_best(game: Transcript, place: int, seat: int) -> bool:
+    if _left(game, place, seat) < 0:
+        return False
+    pool, worths = _worths(game, seat)
+    parts = [count * worth for count, worth in zip(pool, worths, strict=True)]
+    return _offer(game, place)[1][parts.index(max(parts))] == 0
+
+
+def _offers_left(game: Transcript, place: int) -> int:
+    return game.events("turns")[0].value - len(_before(game, place).events("keep")) // 3
+
+
+def _agreed_by(game: Transcript) -> int | None:
+    return next((event.actor for event in game.events("agree")), None)
+
+
+BARGAINING: tuple[dict[str, During], dict[str, Final]] = (
+    {
+        "offered_half": lambda game, place, seat: _left(game, place, seat) >= 0.5,
+        "offered_little": lambda game, place, seat: 0 <= _left(game, place, seat) < 0.3 - 1e-9,
+        "offered_best": _keeps_none_of_the_best,
+        "last_offers": lambda game, place, seat: _offer(game, place) is not None and _offers_left(game, place) == 2,
+    },
+    {
+        **{
+            f"share_{percent}": lambda game, seat, percent=percent: 50 * (game.outcome[seat] + 1) > percent + 0.01
+            for percent in (10, 30, 70, 90)
+        },
+        "deal": lambda game, seat: _agreed_by(game) is not None,
+        "no_deal": lambda game, seat: _agreed_by(game) is None,
+        "i_agree": lambda game, seat: _agreed_by(game) == seat,
+        "they_agree": lambda game, seat: _agreed_by(game) == 1 - seat,
+        "they_get_more": lambda game, seat: (
+            _agreed_by(game) is not None and game.outcome[1 - seat] > game.outcome[seat]
+        ),
+    },
+)
+
+
+def _named(game: Transcript, place: int) -> str:
+    return game.roles[game.items[place].target]
+
+
+def _accuses(game: Transcript, place: int) -> bool:
+    return _kind(game, place) == "accuse" or (_kind(game, place) == "report" and game.items[place].value == 1)
+
+
+ROLES = ("wolf", "seer", "doctor", "villager", "witch", "hunter", "guard")
+DIES, GOES_OUT = ("death", "death_hidden"), ("expelled", "expelled_hidden")
+WEREWOLF: tuple[dict[str, During], dict[str, Final]] = (
+    {
+        "i_am_killed": lambda game, place, seat: _kind(game, place) in DIES and game.items[place].target == seat,
+        "i_am_expelled": lambda game, place, seat: _kind(game, place) in GOES_OUT and game.items[place].target == seat,
+        "wolf_expelled": lambda game, place, seat: _kind(game, place) in GOES_OUT and _named(game, place) == "wolf",
+        "village_expelled": lambda game, place, seat: _kind(game, place) in GOES_OUT and _named(game, place) != "wolf",
+        "nobody_expelled": lambda game, place, seat: _kind(game, place) == "no_expulsion",
+        "nobody_killed": lambda game, place, seat: _kind(game, place) == "no_death",
+        "special_killed": lambda game, place, seat: (
+            _kind(game, place) in DIES and _named(game, place) not in ("wolf", "villager")
+        ),
+        "seer_finds_wolf": lambda game, place, seat: (
+            _kind(game, place) == "check_result" and _named(game, place) == "wolf"
+        ),
+        "i_am_accused": lambda game, place, seat: _accuses(game, place) and game.items[place].target == seat,
+        "i_am_defended": lambda game, place, seat: _kind(game, place) == "defend" and game.items[place].target == seat,
+        "wolf_accused": lambda game, place, seat: _accuses(game, place) and _named(game, place) == "wolf",
+        "false_claim": lambda game, place, seat: (
+            _kind(game, place) == "claim" and game.roles[game.items[place].actor] != ROLES[game.items[place].value]
+        ),
+        "i_get_a_vote": lambda game, place, seat: _kind(game, place) == "vote" and game.items[place].target == seat,
+        "third_day": lambda game, place, seat: _kind(game, place) == "day" and game.items[place].value == 3,
+    },
+    {"loss": lambda game, seat: game.outcome[seat] < 0},
+)
+
 NAIVE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "avalon-v0": AVALON,
     "persuasion-v0": PERSUASION,
+    "kuhn-v0": KUHN,
+    "bargaining-v0": BARGAINING,
+    "werewolf-v0": WEREWOLF,
 }

@@ -134,3 +134,60 @@ def shopping(game: Transcript, made: Decision, instruction: str) -> str | None:
     if made.phase == "item" and made.label not in (*known, " buy"):
         return " choose what I was asked for" if made.label.strip() in wanted else " choose something else"
     return known.get(made.label)
+
+
+def kuhn(game: Transcript, made: Decision) -> str:
+    (card,) = [event.value for event in game.events("card") if event.actor == made.seat]
+    plans = {
+        ("open", " bet"): (" bluff", " bluff", " bet because I am strong"),
+        ("open", " pass"): (" wait and see", " wait and see", " set a trap"),
+        ("answer", " bet"): (" take a chance against the odds", " catch their bluff", " bet because I am strong"),
+        ("answer", " pass"): (" save my chip", " save my chip", " take a chance against the odds"),
+    }
+    return plans[made.phase, made.label][card]
+
+
+def bargaining(game: Transcript, made: Decision) -> str:
+    before = game.until(made)
+    pool = [event.value for event in before.events("pool")]
+    worths = [event.value for event in before.events("worth") if event.actor == made.seat]
+    whole = sum(count * worth for count, worth in zip(pool, worths, strict=True))
+    theirs = [keep.value for keep in before.events("keep") if keep.actor != made.seat][-3:]
+    left = sum((c - k) * w for c, k, w in zip(pool, theirs, worths, strict=True)) if theirs else 0
+    good = bool(theirs) and left >= whole / 2
+    if made.label == " agree":
+        return " take a good offer" if good else " take what I can get"
+    if made.phase == "answer" and good:
+        return " hold out for more"
+    item = {"hats": 1, "balls": 2}.get(made.phase, 0)
+    dear, all_of_it = worths[item] >= whole / sum(pool), int(made.label.split()[-1]) == pool[item]
+    if all_of_it:
+        return " keep what is worth most to me" if dear else " keep as much as I can"
+    return " give in on what I want" if dear else " leave them what is worth little to me"
+
+
+def werewolf(game: Transcript, made: Decision) -> str | None:
+    """Whom the village suspects and needs is left to the players."""
+    wolves = {seat for seat, role in enumerate(game.roles) if role == "wolf"}
+    voting = made.phase == "vote" and made.picked >= 0
+    against = voting or made.label.startswith((" accuse", " report wolf"))
+    in_favour = made.label.startswith((" defend", " report good"))
+    if made.role == "wolf":
+        if made.phase == "wolf":
+            return None if made.picked >= 0 else " hide what I am"
+        if against:
+            return " give up a fellow" if made.picked in wolves else " turn them against an innocent"
+        return " cover a fellow" if in_favour and made.picked in wolves else " hide what I am"
+    if made.phase == "seer":
+        return " find out who is evil"
+    if made.label == " save":
+        return " protect whom we need"
+    if made.label == " pass":
+        return " wait and listen"
+    if made.label.startswith(" claim"):
+        return " show what I am" if made.label == f" claim {made.role}" else " hide what I am"
+    return " speak up for whom I trust" if in_favour else None
+
+
+# Readings that leave no plan of their game unsaid.
+EXACT = {"avalon-v0": avalon, "persuasion-v0": persuasion, "kuhn-v0": kuhn, "bargaining-v0": bargaining}
