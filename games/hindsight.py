@@ -84,9 +84,9 @@ class Hindsight:
         last = jnp.max(jnp.where(rows, jnp.arange(rows.shape[1]), NO_ONE), axis=1)
         return jnp.where(last >= 0, self.value[last], 0)
 
-    def so_far(self, kind: int) -> jax.Array:
-        """int32[M]: the value of the last row of a kind up to each row, itself included; 0 without one."""
-        last = jax.lax.cummax(jnp.where(self.logged(kind), jnp.arange(len(self.kind)), NO_ONE))
+    def so_far(self, rows: jax.Array) -> jax.Array:
+        """int32[M]: the value of the last of some rows bool[M] up to each row, itself included; 0 without one."""
+        last = jax.lax.cummax(jnp.where(rows, jnp.arange(len(rows)), NO_ONE))
         return jnp.where(last >= 0, self.value[last], 0)
 
     def told(self, kind: int, target: int | None = None) -> jax.Array:

@@ -31,7 +31,7 @@ def _events(kind: Mapping[str, int], spec: GameSpec, episode: Hindsight) -> dict
     whole = (worth @ pool)[:, None]
     # An offer is complete with its row about the last type of item; what it leaves is for who did not make it.
     complete = keeps & (target == jnp.max(jnp.where(pools, target, 0)))
-    kept = jnp.stack([_so_far(episode, keeps & (target == item)) for item in range(len(ITEMS))])  # [items, M]
+    kept = jnp.stack([episode.so_far(keeps & (target == item)) for item in range(len(ITEMS))])  # [items, M]
     left = worth @ (pool[:, None] - kept)  # int[N, M]
     to_me = complete & (episode.actor != seats[:, None])
     made = jnp.cumsum(complete)
@@ -43,7 +43,7 @@ def _events(kind: Mapping[str, int], spec: GameSpec, episode: Hindsight) -> dict
         "outcome": episode.outcome > 0,
         "share_90": share > 0.9,
         "deal": jnp.broadcast_to(deal, seats.shape),
-        "no_deal": jnp.broadcast_to(~deal & jnp.any(episode.kind >= 0), seats.shape),
+        "no_deal": jnp.broadcast_to(~deal, seats.shape),
         "i_agree": jnp.any(agrees & (episode.actor == seats[:, None]), axis=1),
         "they_agree": jnp.any(agrees & (episode.actor != seats[:, None]), axis=1),
         "they_get_more": deal & (episode.outcome < episode.outcome[::-1]),
@@ -52,12 +52,6 @@ def _events(kind: Mapping[str, int], spec: GameSpec, episode: Hindsight) -> dict
         "offered_best": to_me & (best_kept == 0) & (whole > 0),
         "last_offers": complete & (made == turns - 2),
     }
-
-
-def _so_far(episode: Hindsight, rows: jax.Array) -> jax.Array:
-    """int32[M]: the value of the last of the rows bool[M] up to each row; 0 without one."""
-    last = jax.lax.cummax(jnp.where(rows, jnp.arange(rows.size), -1))
-    return jnp.where(last >= 0, episode.value[last], 0)
 
 
 def _goals(kind: Mapping[str, int]) -> tuple[Goal, ...]:

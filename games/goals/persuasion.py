@@ -23,11 +23,11 @@ def _events(spec: GameSpec, episode: Hindsight) -> dict[str, jax.Array]:
     seat = jnp.arange(spec.num_seats)
     persuader, persuadee = seat == PERSUADER, seat == PERSUADEE
     replies = episode.logged(kind["reply"])
-    interest, trust = episode.so_far(kind["interest"]), episode.so_far(kind["trust"])
+    trusts, interests = episode.logged(kind["trust"]), episode.logged(kind["interest"])
+    interest, trust = episode.so_far(interests), episode.so_far(trusts)
     willing = interest * trust // 4
-    trusts = episode.logged(kind["trust"])
     before = jnp.roll(trust, 1)  # the deal comes first, so that the row before a change has the old trust
-    changed = trusts | episode.logged(kind["interest"])
+    changed = trusts | interests
     gifts = episode.logged(kind["donation"])
     given = jnp.max(jnp.where(gifts, value, 0))
     worth, budget = willing[-1], jnp.max(jnp.where(episode.logged(kind["budget"]), value, 0))
@@ -47,7 +47,7 @@ def _events(spec: GameSpec, episode: Hindsight) -> dict[str, jax.Array]:
         "likes_it": heard(replies & (value == POSITIVE)),
         "dislikes_it": heard(replies & (value == NEGATIVE)),
         "tells_what_counts": heard(replies & (value > NEGATIVE) & (value < rules.AGREE)),
-        "interest_grows": episode.logged(kind["interest"]),
+        "interest_grows": interests,
         "trust_grows": trusts & (trust > before),
         "trust_falls": trusts & (trust < before),
         "willing_half": changed & (willing >= DOLLAR // 2),

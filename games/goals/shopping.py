@@ -22,7 +22,7 @@ ROUNDING = 1e-4  # so that a score that is just a bound is not above it
 def _events(spec: GameSpec, episode: Hindsight) -> dict[str, jax.Array]:
     kind, words, value, target = KIND, words_of(spec), episode.value, episode.target
     score = (episode.outcome + 1) / 2 - ROUNDING
-    instruction = episode.so_far(kind["instruction"])
+    instruction = episode.so_far(episode.logged(kind["instruction"]))
     wanted = jnp.asarray(words.wanted)[instruction]  # bool[M, W]
     listed, page = episode.logged(kind["item"]), episode.logged(kind["page"])
     title = jnp.asarray(words.title)[jnp.where(listed, target, 0)] & wanted

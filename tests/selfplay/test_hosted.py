@@ -1,5 +1,7 @@
 """A game led by the host, turn by turn, is the game that a rollout plays."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,8 +24,8 @@ def table_and_params() -> World:
 
 @pytest.fixture(scope="module")
 def scripted(table_and_params: World) -> Episodes:
-    """One game of heuristic players, by a rollout."""
-    table = table_and_params.table
+    """One game of heuristic players, by a rollout; as persons do, they think nothing."""
+    table = dataclasses.replace(table_and_params.table, plans=None)
     sizes = RolloutSizes.fit(table, 1, table.stream_capacity(0, "refuse"))
     zero = jnp.zeros(1, jnp.int32)
     plan = RolloutPlan(zero, zero, jnp.full((1, len(table.spec.sides)), HEURISTIC, jnp.int8))
