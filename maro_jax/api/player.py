@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from maro_jax.api.chat import choices, messages, tokens_of
+from maro_jax.api.chat import Message, choices, messages, tokens_of
 from maro_jax.api.client import ChatClient
 from maro_jax.api.failures import CallFailed
 from maro_jax.api.parse import Unusable, parse
@@ -51,18 +51,27 @@ class ApiPlayer:
     asks: int = 3
     unusable: int = 0
 
-    async def decide(self, turn: Turn) -> Reply | Fault:
-        """The model's reply, or why there is none."""
+    def chat(self, turn: Turn) -> list[Message]:
+        """The chat that asks for a reply."""
+        return messages(self.table, turn, self.prompts)
+
+    async def decide(self, turn: Turn, chat: list[Message] | None = None, thought: str | None = None) -> Reply | Fault:
+        """The model's reply, or why there is none.
+
+        Args:
+          turn: whose reply is due.
+          chat: that asks for it; default: `self.chat(turn)`.
+          thought: kept as the reply's, whatever the model writes; default: what it writes.
+        """
         try:
-            return await self._decide(turn)
+            return await self._decide(turn, self.chat(turn) if chat is None else chat, thought)
         except CallFailed as failed:
             return self._fault(turn, CALL, str(failed))
         except Exception as error:  # a game is not to be lost, nor others with it, through a mistake of ours
             return self._fault(turn, ENGINE, self.client.hide(f"{type(error).__name__}: {error}"))
 
-    async def _decide(self, turn: Turn) -> Reply | Fault:
-        phase = self.table.spec.phases[turn.phase]
-        legal, chat = choices(self.table, turn), messages(self.table, turn, self.prompts)
+    async def _decide(self, turn: Turn, chat: list[Message], thought: str | None) -> Reply | Fault:
+        phase, legal = self.table.spec.phases[turn.phase], choices(self.table, turn)
         where: dict[str, Any] = {"episode": turn.episode, "decision": turn.decision, "seat": turn.seat}
         problem = ""
         for ask in range(self.asks):
@@ -77,7 +86,8 @@ class ApiPlayer:
                         {"role": "user", "content": again}]  # fmt: skip
                 continue
             action = turn.legal[parsed.choice] if legal else turn.legal[0]
-            return Reply(action, tokens_of(self.table, parsed.speech), tokens_of(self.table, parsed.thought))
+            thinking = parsed.thought if thought is None else thought
+            return Reply(action, tokens_of(self.table, parsed.speech), tokens_of(self.table, thinking))
         return self._fault(turn, REPLY, f"asked {self.asks} times; the last reply could not be played: {problem}")
 
     def _fault(self, turn: Turn, kind: str, reason: str) -> Fault:

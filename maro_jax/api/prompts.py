@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection, Mapping
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -47,25 +48,40 @@ class Prompts:
         Raises:
           ConfigError: a file has no place here, or lacks or misspells a placeholder.
         """
-        replaced = _files(folder) if folder else {}
-        own = resources.files("maro_jax.api") / "prompts"
-        texts = {name: (own / f"{name}.txt").read_text(encoding="utf-8") for name in PLACEHOLDERS}
-        for name, path in replaced.items():
-            texts[name] = path.read_text(encoding="utf-8")
-            _check(path, texts[name], *PLACEHOLDERS[name])
-        return Prompts(**{name: Template(text.strip()) for name, text in texts.items()})
+        return Prompts(**load_templates("maro_jax.api", PLACEHOLDERS, folder, "--api_prompts"))
 
 
-def _files(folder: str) -> dict[str, Path]:
+def load_templates(
+    package: str, placeholders: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]], folder: str, flag: str
+) -> dict[str, Template]:
+    """The prompts of a package by name, or those in their place.
+
+    Args:
+      package: whose folder `prompts` holds a text file for each.
+      placeholders: of each prompt what it must hold, and what it may hold besides.
+      folder: holds files of these names; what it does not hold is the package's own. Empty: all are.
+      flag: that names the folder.
+
+    Raises:
+      ConfigError: a file has no place here, or lacks or misspells a placeholder.
+    """
+    own = resources.files(package) / "prompts"
+    texts = {name: (own / f"{name}.txt").read_text(encoding="utf-8") for name in placeholders}
+    for name, path in (_files(package, placeholders, folder, flag) if folder else {}).items():
+        texts[name] = path.read_text(encoding="utf-8")
+        _check(path, texts[name], *placeholders[name])
+    return {name: Template(text.strip()) for name, text in texts.items()}
+
+
+def _files(package: str, names: Collection[str], folder: str, flag: str) -> dict[str, Path]:
     """The text files of a folder by name."""
     found = {path.stem: path for path in sorted(Path(folder).expanduser().glob("*.txt"))}
-    allowed = ", ".join(f"{name}.txt" for name in PLACEHOLDERS)
+    allowed = ", ".join(f"{name}.txt" for name in names)
     if not found:
-        raise ConfigError(
-            f"--api_prompts={folder} holds none of {allowed}; copy those to change from maro_jax/api/prompts"
-        )
+        place = f"{package.replace('.', '/')}/prompts"
+        raise ConfigError(f"{flag}={folder} holds none of {allowed}; copy those to change from {place}")
     for name, path in found.items():
-        if name not in PLACEHOLDERS:
+        if name not in names:
             raise ConfigError(f"{path} is none of the prompts, which are {allowed}; rename it or take it away")
     return found
 

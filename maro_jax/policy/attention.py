@@ -247,6 +247,14 @@ class CachedAttention:
         output = _ungroup(softmax.result(), q.shape[1]).astype(q.dtype)
         return output, dataclasses.replace(self, cache=cache)
 
+    def read(self, layer: int, queries: jax.Array, tokens: int) -> "_Softmax":
+        """Returns the softmax of grouped queries, of `tokens` tokens a row, over what is cached before `start`."""
+        softmax = _Softmax.start(queries)
+        if self.cache.prefix_k[layer].shape[1]:
+            softmax = self._add_prefix(layer, queries, softmax)
+        last = jnp.repeat(self.start[:, None] - 1, tokens, axis=1)
+        return self._add_own(self.cache.k[layer], self.cache.v[layer], queries, last, softmax)
+
     def _prefix_length(self) -> jax.Array:
         """Returns int32 `[B]`."""
         return self.cache.prefix_length.at[self.prefix_rows].get(mode="clip")
@@ -295,6 +303,78 @@ class CachedAttention:
 
         live = jnp.where(self.rows < num_rows, self.start + self.count, 0).max()
         return lax.fori_loop(0, (live + block - 1) // block, body, softmax)
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["cache", "rows", "prefix_rows", "length", "k", "v", "step"],
+    meta_fields=["block"],
+)
+@dataclasses.dataclass(frozen=True)
+class BranchedAttention:
+    """Several continuations of each of `B` cached streams, extended by one token each at a time.
+
+    The stream is read once for all of its continuations and stays as it is. The `n` new tokens of a row stand side by
+    side and do not see each other: each sees the stream, and the earlier tokens of its own continuation.
+
+    Attributes:
+        cache: the cache, only read.
+        rows: int32 `[B]`, the cache row of each row here.
+        prefix_rows: int32 `[B]`, the prefix of each row.
+        length: int32 `[B]`, own tokens of each cached stream.
+        k: for each layer `[B, n, J, K, D]`, rotated keys of the continuations.
+        v: for each layer `[B, n, J, K, D]`.
+        step: int32 `[]`, the place among `J` of the new tokens.
+        block: own positions of the stream read at a time, static.
+    """
+
+    cache: KVCache
+    rows: jax.Array
+    prefix_rows: jax.Array
+    length: jax.Array
+    k: tuple[jax.Array, ...]
+    v: tuple[jax.Array, ...]
+    step: jax.Array
+    block: int = 64
+
+    @classmethod
+    def start(
+        cls, cache: KVCache, rows: jax.Array, prefix_rows: jax.Array, length: jax.Array, branches: int, room: int,
+        block: int = 64,
+    ) -> Self:  # fmt: skip
+        """Returns `branches` empty continuations of each row, with room for so many tokens each."""
+        empty = tuple(jnp.zeros((len(rows), branches, room, *k.shape[2:]), k.dtype) for k in cache.k)
+        return cls(cache, rows, prefix_rows, length, empty, empty, jnp.int32(0), block)
+
+    def positions(self) -> jax.Array:
+        """Returns int32 `[B, n]`: the absolute positions of the new tokens."""
+        own = self.cache.prefix_length.at[self.prefix_rows].get(mode="clip") + self.length + self.step
+        return jnp.broadcast_to(own[:, None], self.k[0].shape[:2])
+
+    def attention(
+        self, layer: int, q: jax.Array, k: jax.Array, v: jax.Array, places: jax.Array | None
+    ) -> tuple[jax.Array, "BranchedAttention"]:
+        """See `Attention.attention`; all n tokens of a row are queries."""
+        assert places is None
+        num_rows, branches, room = self.k[layer].shape[:3]
+        new_k, new_v = (
+            lax.dynamic_update_index_in_dim(old[layer], new.astype(old[layer].dtype), self.step, axis=2)
+            for old, new in ((self.k, k), (self.v, v))
+        )
+        queries = _group_queries(q, k.shape[2])
+        softmax = self._shared().read(layer, queries, branches)
+        # Keys of all continuations of a row in one product, each seen by its own queries only.
+        key = jnp.arange(branches * room)
+        own = jnp.arange(queries.shape[2])[:, None] % branches == key // room
+        flat_k, flat_v = (x.reshape(num_rows, branches * room, *x.shape[3:]) for x in (new_k, new_v))
+        softmax = softmax.add(queries, flat_k, flat_v, own & (key % room <= self.step))
+        kept_k, kept_v = _replace_item(self.k, layer, new_k), _replace_item(self.v, layer, new_v)
+        return _ungroup(softmax.result(), branches).astype(q.dtype), dataclasses.replace(self, k=kept_k, v=kept_v)
+
+    def _shared(self) -> CachedAttention:
+        return CachedAttention(
+            self.cache, self.rows, self.prefix_rows, self.length, jnp.zeros_like(self.length), self.block
+        )
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["peak", "total", "mixed"], meta_fields=[])

@@ -24,13 +24,14 @@ from maro_jax.run.export_config import ExportConfig
 from maro_jax.run.fields import ConfigError, check_choice, describe, nearest
 from maro_jax.run.play_config import PlayConfig
 from maro_jax.run.pnlc_config import CollectConfig, CriticConfig
+from maro_jax.run.pnlc_evaluate_config import PnlcEvaluateConfig
 from maro_jax.run.presets import PRESETS
 from maro_jax.run.replay_config import ReplayConfig
 from maro_jax.run.storage import NotWrittenError
 
 Config = TypeVar(
     "Config", TrainConfig, EvaluateConfig, ReplayConfig, ExportConfig, PlayConfig, CheckConfig, ImportConfig,
-    ScriptedConfig, CollectConfig, CriticConfig,
+    ScriptedConfig, CollectConfig, CriticConfig, PnlcEvaluateConfig,
 )  # fmt: skip
 
 _EXAMPLES: Mapping[type, tuple[str, ...]] = {
@@ -78,10 +79,16 @@ _EXAMPLES: Mapping[type, tuple[str, ...]] = {
         "python -m maro_jax.pnlc train data/avalon --embedder=sentence:/models/all-MiniLM-L6-v2 --medoids=64 "
         "--out=critics/avalon",
     ),
+    PnlcEvaluateConfig: (
+        "python -m maro_jax.pnlc evaluate --actor=random --critic=critics/persuasion --agents=plain,random,rerank",
+        "python -m maro_jax.pnlc evaluate --actor=runs/avalon --critic=critics/avalon --sides=evil --num_games=1536",
+        "python -m maro_jax.pnlc evaluate --actor=api:my-model --critic=critics/avalon --agents=react,refine "
+        "--api_base=http://localhost:8000/v1 --num_games=16 --timed_decisions=0",
+    ),
 }
 _SUBCOMMANDS: Mapping[type, str] = {
     CheckConfig: " check", ImportConfig: " import", ScriptedConfig: " scripted", CollectConfig: " collect",
-    CriticConfig: " train",
+    CriticConfig: " train", PnlcEvaluateConfig: " evaluate",
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from games.core import EventLog
+from games.text.grammar import THOUGHT
 from maro_jax.policy.lora import stack
 from maro_jax.selfplay.episodes import HEURISTIC, PERSON, Episodes, RolloutPlan
 from maro_jax.selfplay.lanes import IDLE, WAITING, LaneState, advance, scripted_reply, select, write_reply
@@ -131,8 +132,9 @@ class HostedGames:
         """
         self.table, self.over, self.replaced = table, 0, []
         self._plan, self._key = jax.tree.map(jnp.asarray, plan), key
+        self._numbers = np.asarray(plan.episode)
         count = len(plan.episode)
-        sizes = RolloutSizes.fit(table, lanes, capacity)
+        self._sizes = sizes = RolloutSizes.fit(table, lanes, capacity)
         models = 0 if params is None else 1
         self._programs = _compiled(table, sizes, models)
         self.lanes, self.records = LaneState.idle(table, lanes, count), Episodes.empty(table.spec, count, capacity)
@@ -141,6 +143,18 @@ class HostedGames:
         if params is not None:
             self._params = stack([params]), jnp.full((1,), temperature, jnp.float32)
             self._cache = self._programs.prefill(self._params[0])
+
+    def number_of(self, turn: Turn) -> int:
+        """The episode's own number, of which its randomness is a function."""
+        return int(self._numbers[turn.episode])
+
+    def thought_budget(self, turn: Turn) -> int:
+        """Most tokens of the thought in a reply; 0: the phase has none."""
+        return int(self.table.grammar.budgets[turn.phase, THOUGHT])
+
+    def look(self, at: Callable[[RolloutPlan, jax.Array, LaneState], Any]) -> Any:
+        """What a function makes of the plan, the key of all chance and the lanes, as they are now, on the host."""
+        return jax.device_get(at(self._plan, self._key, self.lanes))
 
     def run(self) -> list[Turn]:
         """Plays on until nobody can move but those outside, and returns all replies that are due; none: all is over."""

@@ -56,11 +56,52 @@ def model_step(
       Lanes, records, cache, and int32[2]: tokens fed and tokens sampled.
     """
     lane, used = chosen
+    hidden, count, waiting, lanes, cache = feed(
+        table, params, parameter_set, block, chunk, chosen, 0, lanes, records, cache
+    )
+    sampling = used & (count == waiting)
+    lanes, records = _sample(table, plan, root, params, temperature, hidden, lane, sampling, lanes, records)
+    return lanes, records, cache, jnp.stack([jnp.sum(count), jnp.sum(sampling)])
+
+
+def feed(
+    table: Table,
+    params: Any,
+    parameter_set: jax.Array,
+    block: int,
+    chunk: int,
+    chosen: tuple[jax.Array, jax.Array],
+    kept_back: int,
+    lanes: LaneState,
+    records: Episodes,
+    cache: KVCache,
+) -> tuple[jax.Array, jax.Array, jax.Array, LaneState, KVCache]:
+    """Feeds up to `chunk` pending tokens of each chosen lane to the model.
+
+    Args:
+      table: the game laid out for the policy.
+      params: see `model_step`, as all others that are not named here.
+      parameter_set: int32[R].
+      block: of attention.
+      chunk: C, tokens of each row (static).
+      chosen: lane int32[R] and whether the entry is used bool[R].
+      kept_back: so many tokens at the end of each stream stay pending (static).
+      lanes: all lanes.
+      records: the batch's records.
+      cache: of all seats' streams.
+
+    Returns:
+      The hidden state float32[R, d] after each row's last token, how many tokens it was fed and how many it had to be
+      int32[R] each, the lanes and the cache.
+    """
+    lane, used = chosen
     count_lanes, seats = lanes.length.shape
     seat = jnp.maximum(lanes.game.actor[lane], 0).astype(jnp.int32)
     slot = jnp.where(used, lanes.slot[lane], records.tokens.shape[0])
     start = lanes.cached[lane, seat]
     waiting = lanes.length[lane, seat] - start
+    if kept_back:
+        waiting = jnp.maximum(waiting - kept_back, 0)
     count = jnp.where(used, jnp.minimum(waiting, chunk), 0)
     place = jnp.minimum(start[:, None] + jnp.arange(chunk), records.tokens.shape[2] - 1)
     tokens = records.tokens[jnp.minimum(slot, records.tokens.shape[0] - 1)[:, None], seat[:, None], place]
@@ -78,9 +119,7 @@ def model_step(
     hidden, attention = table.policy.forward(params, tokens, positions, attention, last[:, None])
     target = jnp.where(used, lane, count_lanes)
     lanes = dataclasses.replace(lanes, cached=lanes.cached.at[target, seat].add(count, mode="drop"))
-    sampling = used & (count == waiting)
-    lanes, records = _sample(table, plan, root, params, temperature, hidden[:, 0], lane, sampling, lanes, records)
-    return lanes, records, attention.cache, jnp.stack([jnp.sum(count), jnp.sum(sampling)])
+    return hidden[:, 0], count, waiting, lanes, attention.cache
 
 
 def _sample(
@@ -96,9 +135,7 @@ def _sample(
     records: Episodes,
 ) -> tuple[LaneState, Episodes]:
     """Samples one token for each sampling row, appends it and all that the grammar then forces."""
-    count_lanes, _ = lanes.length.shape
     rows = jax.tree.map(lambda leaf: leaf[lane], lanes)
-    seat = jnp.maximum(rows.game.actor, 0).astype(jnp.int32)
     episode = plan.episode[jnp.minimum(rows.slot, plan.episode.shape[0] - 1)]
     keys = purpose_key(new_root(plan, root), SAMPLE, episode, rows.game.step)
     uniform = jax.vmap(lambda key, index: jax.random.uniform(jax.random.fold_in(key, index)))(keys, rows.chosen)
@@ -118,19 +155,49 @@ def _sample(
         token = jnp.where(in_action, jnp.take_along_axis(children, child[:, None], axis=1)[:, 0], free)
         log_prob = jnp.where(in_action, label_log_prob, free_log_prob)
 
+    below = jnp.take_along_axis(jnp.asarray(table.grammar.child_nodes)[rows.node], child[:, None], axis=1)[:, 0]
+    below = jnp.where(in_action, below, rows.node)
+    return write_token(table, lane, sampling, token, log_prob, in_action, below, lanes, records)
+
+
+def write_token(
+    table: Table,
+    lane: jax.Array,
+    used: jax.Array,
+    token: jax.Array,
+    log_prob: jax.Array,
+    in_action: jax.Array,
+    below: jax.Array,
+    lanes: LaneState,
+    records: Episodes,
+) -> tuple[LaneState, Episodes]:
+    """Appends one chosen token to each reply, and all that the grammar then forces.
+
+    Args:
+      table: the game laid out for the policy.
+      lane: int32[R], whose replies.
+      used: bool[R], where there is a token.
+      token: int32[R].
+      log_prob: float32[R], of the choice.
+      in_action: bool[R], whether it was chosen among the labels; else it is of a free section, or closes it.
+      below: int32[R], the trie node that it leads to; without a label the node as it is.
+      lanes: all lanes.
+      records: the batch's records.
+    """
+    count_lanes, _ = lanes.length.shape
+    rows = jax.tree.map(lambda leaf: leaf[lane], lanes)
+    seat = jnp.maximum(rows.game.actor, 0).astype(jnp.int32)
     node = jnp.where(in_action, TRIE + rows.node, jnp.where(rows.section == SPEECH, SPEECH_TOKEN, THOUGHT_TOKEN))
     at = rows.of_actor(rows.length)
-    slot = jnp.where(sampling, rows.slot, records.tokens.shape[0])
+    slot = jnp.where(used, rows.slot, records.tokens.shape[0])
     records = append(records, slot, seat, at, token[:, None], jnp.ones_like(at))
     records = mark(records, slot, seat, at, node, rows.game.step, log_prob)
     rows = dataclasses.replace(rows, chosen=rows.chosen + 1)
-    below = jnp.take_along_axis(jnp.asarray(table.grammar.child_nodes)[rows.node], child[:, None], axis=1)[:, 0]
-    below = jnp.where(in_action, below, rows.node)
     tokens, count, rows = _after(table, rows, token, in_action, below)
     records = append(records, slot, seat, at + 1, tokens, count)
     acting = jnp.arange(lanes.length.shape[1]) == seat[:, None]
     rows = dataclasses.replace(rows, length=jnp.where(acting, rows.length + 1 + count[:, None], rows.length))
-    target = jnp.where(sampling, lane, count_lanes)
+    target = jnp.where(used, lane, count_lanes)
     changed = {
         name: getattr(lanes, name).at[target].set(getattr(rows, name), mode="drop")
         for name in ("mode", "length", "section", "node", "used", "chosen", "action")

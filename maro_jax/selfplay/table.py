@@ -100,6 +100,12 @@ class Table:
             plans=plans,
         )
 
+    def scripted_speech(self, action: int) -> list[int]:
+        """Tokens that a scripted player says with an action."""
+        span = self.lexicon.scripted_speech[action]
+        start = self.lexicon.span_start[span]
+        return self.lexicon.pool[start : start + self.lexicon.span_length[span]].tolist()
+
     def stream_capacity(self, asked: int, overflow: str) -> int:
         """The stream capacity of a run.
 

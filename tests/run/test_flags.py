@@ -16,12 +16,13 @@ from maro_jax.run.fields import ConfigError
 from maro_jax.run.flags import from_args, help_text, parse, run_cli
 from maro_jax.run.play_config import PlayConfig
 from maro_jax.run.pnlc_config import CollectConfig, CriticConfig
+from maro_jax.run.pnlc_evaluate_config import PnlcEvaluateConfig
 from maro_jax.run.presets import PRESETS
 from maro_jax.run.replay_config import ReplayConfig
 
 CONFIGS = [
     TrainConfig, EvaluateConfig, ReplayConfig, ExportConfig, PlayConfig, CheckConfig, ImportConfig, ScriptedConfig,
-    CollectConfig, CriticConfig,
+    CollectConfig, CriticConfig, PnlcEvaluateConfig,
 ]  # fmt: skip
 COMMAND = """
 import sys

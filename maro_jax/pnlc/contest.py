@@ -1,0 +1,234 @@
+"""A contest of agents: all of them on the same deals, so that what is compared is a difference deal by deal."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from games.core import GameSpec
+from maro_jax.pnlc.actors import Actor
+from maro_jax.pnlc.agents import Agent
+from maro_jax.selfplay.episodes import API, Episodes, RolloutPlan
+
+NORMAL_95 = 1.959964
+CALLS_OF_LANES = 4  # games of one call for each lane, so that few lanes wait for the last game
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A mean over independent deals with its 95 % interval; without two deals the interval is not a number."""
+
+    mean: float
+    low: float
+    high: float
+    deals: int
+
+    @staticmethod
+    def of(values: np.ndarray) -> Estimate:
+        """From one value a deal, float[D]; the normal interval of their mean."""
+        count = len(values)
+        mean = float(np.mean(values)) if count else float("nan")
+        half = NORMAL_95 * float(np.std(values, ddof=1)) / np.sqrt(count) if count > 1 else float("nan")
+        return Estimate(mean, mean - half, mean + half, count)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What is measured of a game.
+
+    Attributes:
+      name: of the measure.
+      scale, shift: the measure is scale · outcome + shift, as the game's page says.
+    """
+
+    name: str
+    scale: float
+    shift: float
+
+
+MEASURES = {
+    "persuasion-v0": Measured("donation, $", 1.0, 1.0),
+    "shopping-v0": Measured("score, 0 to 100", 50.0, 50.0),
+}
+WIN_RATE = Measured("win rate", 0.5, 0.5)  # a draw counts one half
+
+
+def measure_of(game: str) -> Measured:
+    """What is measured of a game."""
+    return MEASURES.get(game, WIN_RATE)
+
+
+def contest_plan(spec: GameSpec, sides: Sequence[int], games: int, opponent: int, first: int = 0) -> RolloutPlan:
+    """Games in which the agent holds each of these sides in turn, on every deal once.
+
+    Args:
+      spec: of the game.
+      sides: that are measured, by number.
+      games: a multiple of their number.
+      opponent: who holds the other sides.
+      first: number of the first deal.
+    """
+    index = np.arange(games)
+    side = np.asarray(sides)[index % len(sides)]
+    holders = np.where(np.arange(len(spec.sides)) == side[:, None], API, opponent)
+    number = first * len(sides) + index
+    return RolloutPlan(number.astype(np.int32), (first + index // len(sides)).astype(np.int32), holders.astype(np.int8))
+
+
+@dataclasses.dataclass(frozen=True)
+class Played:
+    """How an agent fared.
+
+    Attributes:
+      value: float64[E], the measure of each game of the plan, the mean of the agent's seats.
+      faulty: bool[E], games in which a scripted player had to make a move for the agent.
+      decisions: replies that were due.
+      games_per_second: of all calls but the first, which compiles the programs; of that one if there is no other.
+    """
+
+    value: np.ndarray
+    faulty: np.ndarray
+    decisions: int
+    games_per_second: float
+
+
+def play(
+    actor: Actor,
+    agent: Agent,
+    spec: GameSpec,
+    plan: RolloutPlan,
+    lanes: int,
+    key: jax.Array,
+    progress: Callable[[int], None] = lambda over: None,
+) -> Played:
+    """Plays a plan to its end.
+
+    Args:
+      actor: opens the games.
+      agent: replies for the seats of `API`.
+      spec: of the game.
+      plan: E games.
+      lanes: games side by side.
+      key: of all chance; the same for all agents.
+      progress: told the number of games that are over.
+    """
+    total = len(plan.episode)
+    lanes = min(lanes, total)
+    batch = min(CALLS_OF_LANES * lanes, total)
+    measured, parts, decisions, moments = measure_of(spec.name), [], 0, [time.perf_counter()]
+    for first in range(0, total, batch):
+        index = np.arange(first, first + batch) % total  # a short last batch repeats; repeats are dropped
+        games = actor.open(jax.tree.map(lambda leaf, i=index: leaf[i], plan), lanes, key)
+        while turns := games.run():
+            agent.decide(games, turns)
+            decisions += len(turns)
+            progress(min(first + games.over, total))
+        kept = min(batch, total - first)
+        episodes = jax.tree.map(lambda leaf, n=kept: leaf[:n], games.episodes())
+        faulty = np.zeros(batch, bool)
+        faulty[[episode for episode, _ in games.replaced]] = True
+        mine = jax.tree.map(lambda leaf, i=index[:kept]: leaf[i], plan)
+        parts.append((measured.scale * outcome_of(spec, episodes, mine) + measured.shift, faulty[:kept]))
+        moments.append(time.perf_counter())
+    value, faulty = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    begin = 1 if len(parts) > 1 else 0
+    return Played(value, faulty, decisions, batch * (len(parts) - begin) / (moments[-1] - moments[begin]))
+
+
+def outcome_of(spec: GameSpec, episodes: Episodes, plan: RolloutPlan) -> np.ndarray:
+    """float64[E]: the mean outcome of the seats that the plan gives to `API`."""
+    side = np.asarray(spec.side_of_role)[episodes.roles]
+    mine = np.take_along_axis(np.asarray(plan.holders), side, axis=1) == API
+    return (episodes.outcome * mine).sum(axis=1, dtype=np.float64) / mine.sum(axis=1)
+
+
+def seconds_per_decision(actor: Actor, agent: Agent, plan: RolloutPlan, key: jax.Array, *, most: int) -> list[float]:
+    """Wall time of each decision with one game at a time, from the turn's being known to its reply's being played.
+
+    Args:
+      actor: opens the games.
+      agent: replies.
+      plan: games to play, the first of which compiles the programs and is not counted.
+      key: of all chance.
+      most: decisions that are counted.
+    """
+    games = actor.open(plan, 1, key)
+    seconds: list[float] = []
+    while len(seconds) < most and (turns := games.run()):
+        began = time.perf_counter()
+        agent.decide(games, turns)
+        jax.block_until_ready(games.lanes)
+        if games.over:
+            seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """An agent's place in a contest.
+
+    Attributes:
+      agent: its name.
+      measure: of all clean deals.
+      sides: of each side by itself.
+      difference: to the first agent, deal by deal; None for that agent.
+      faulty_games: games in which a scripted player had to move for it.
+      games_per_second: in a batch, environment and opponents included.
+      seconds_per_decision: the median with one game at a time; None where it was not taken.
+    """
+
+    agent: str
+    measure: Estimate
+    sides: dict[str, Estimate]
+    difference: Estimate | None
+    faulty_games: int
+    games_per_second: float
+    seconds_per_decision: float | None
+
+
+def standings(played: dict[str, Played], sides: Sequence[str], seconds: dict[str, list[float]]) -> list[Standing]:
+    """Compares agents with the first of them on the deals that all of them played without a fault.
+
+    Args:
+      played: by agent, on one `contest_plan`.
+      sides: names of the sides that are measured.
+      seconds: per decision, by agent.
+    """
+    turns = len(sides)
+    clean = ~np.any([each.faulty.reshape(-1, turns).any(axis=1) for each in played.values()], axis=0)
+    values = {name: each.value.reshape(-1, turns)[clean] for name, each in played.items()}
+    reference = next(iter(values))
+    found = []
+    for name, value in values.items():
+        taken = seconds.get(name)
+        found.append(Standing(
+            agent=name,
+            measure=Estimate.of(value.mean(axis=1)),
+            sides={side: Estimate.of(value[:, index]) for index, side in enumerate(sides)},
+            difference=None if name == reference else Estimate.of((value - values[reference]).mean(axis=1)),
+            faulty_games=int(played[name].faulty.sum()),
+            games_per_second=played[name].games_per_second,
+            seconds_per_decision=float(np.median(taken)) if taken else None,
+        ))  # fmt: skip
+    return found
+
+
+def rows(found: Sequence[Standing], measured: Measured) -> tuple[list[str], list[list[Any]]]:
+    """Headers and lines of a table for people."""
+    reference = found[0]
+    headers = ["agent", measured.name, "95 % interval", f"more than {reference.agent}", "95 % interval"]
+    headers += ["s a decision", "times", "games/s"]
+    lines = []
+    for each in found:
+        line = [each.agent, f"{each.measure.mean:.3f}", f"{each.measure.low:.3f} to {each.measure.high:.3f}"]
+        gap = each.difference
+        line += ["", ""] if gap is None else [f"{gap.mean:+.3f}", f"{gap.low:+.3f} to {gap.high:+.3f}"]
+        taken, own = each.seconds_per_decision, reference.seconds_per_decision
+        line += ["", ""] if taken is None or own is None else [f"{taken:.4f}", f"{taken / own:.2f}"]
+        lines.append([*line, f"{each.games_per_second:.1f}"])
+    return headers, lines

@@ -1,0 +1,109 @@
+"""A critic at play: texts in, chances out; what a thought is worth, and how that is said in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from string import Template
+
+import jax
+import numpy as np
+
+from maro_jax.pnlc.embedders import Embedder
+from maro_jax.pnlc.medoids import REFUSED, Vicinity
+from maro_jax.pnlc.networks import Critic
+from maro_jax.pnlc.storage import SavedCritic
+
+MOST_REMEMBERED = 1 << 16  # embeddings of thoughts, of which scripted and small players have few
+
+
+class Guide:
+    """Tells how thoughts will turn out.
+
+    Attributes:
+      goals: the text of each of the G goals.
+      utilities: float32[G], what reaching each goal is worth.
+    """
+
+    goals: tuple[str, ...]
+    utilities: np.ndarray
+
+    def __init__(self, saved: SavedCritic, embedder: Embedder, *, whatever_it_knows: bool = False):
+        """Prepares the critic.
+
+        Args:
+          saved: the critic with its goals.
+          embedder: the one that it was trained with.
+          whatever_it_knows: let it guide though held-out episodes did not show that the thought tells it anything.
+
+        Raises:
+          ConfigError: it may not guide.
+        """
+        if not whatever_it_knows:
+            saved.calibration.require_guidance()
+        self.goals, self.utilities = saved.goals, np.asarray(saved.utilities, np.float32)
+        self._critic, self._embedder = saved.critic, embedder
+        self._vicinity = Vicinity(np.asarray(saved.critic.goal), np.asarray(saved.reach, np.float32))
+        self._remembered: dict[str, np.ndarray] = {}
+
+    def chances(self, states: Sequence[str], thoughts: Sequence[Sequence[str]]) -> np.ndarray:
+        """float32[n, k, G], the chance of each goal after each thought.
+
+        Args:
+          states: n texts, all that each actor has seen.
+          thoughts: k for each of them.
+        """
+        state = np.asarray(self._embedder.embed(list(states)), np.float32)
+        thought = self._thoughts([each for some in thoughts for each in some]).reshape(len(states), -1, state.shape[1])
+        rows = 1 << (len(state) - 1).bit_length()  # few sizes, so that few programs are compiled
+        padded = (np.pad(array, ((0, rows - len(state)), (0, 0), (0, 0))) for array in (state[:, None], thought))
+        return np.asarray(_chances(self._critic, *padded))[: len(state)]
+
+    def scores(self, chances: np.ndarray) -> np.ndarray:
+        """float32[...], what is to be expected: the sum over goals of utility · chance, for chances [..., G]."""
+        return chances @ self.utilities
+
+    def likelihoods(self, state: str, thought: str, futures: Sequence[str]) -> list[float | None]:
+        """The chance of each imagined future: that of the goal nearest to it, None for what is like no goal
+        (farther from it than the critic's `reach`).
+
+        Args:
+          state: all that the actor has seen.
+          thought: what it means to do.
+          futures: texts.
+        """
+        if not futures:
+            return []
+        chance = self.chances([state], [[thought]])[0, 0]
+        nearest = self._vicinity.nearest(np.asarray(self._embedder.embed(list(futures)), np.float32))
+        return [None if index == REFUSED else float(chance[index]) for index in nearest]
+
+    def _thoughts(self, texts: Sequence[str]) -> np.ndarray:
+        """float32[n, d]; each text is embedded once."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._remembered]
+        if len(self._remembered) + len(new) > MOST_REMEMBERED:
+            self._remembered.clear()
+            new = list(dict.fromkeys(texts))
+        if new:
+            self._remembered.update(zip(new, np.asarray(self._embedder.embed(new), np.float32), strict=True))
+        return np.stack([self._remembered[text] for text in texts])
+
+
+@jax.jit
+def _chances(critic: Critic, state: jax.Array, thought: jax.Array) -> jax.Array:
+    """See `Critic.q`; in one dispatch."""
+    return critic.q(state, thought)
+
+
+def in_words(template: Template, goals: Sequence[str], chances: Sequence[float | None], unknown: Template) -> str:
+    """Goals with their likelihood, a line each.
+
+    Args:
+      template: of a line: `$goal`, `$percent`.
+      goals: texts.
+      chances: of each; None where nothing is known of it.
+      unknown: of such a line: `$goal`.
+    """
+    return "\n".join(
+        unknown.substitute(goal=goal) if chance is None else template.substitute(goal=goal, percent=round(100 * chance))
+        for goal, chance in zip(goals, chances, strict=True)
+    )

@@ -1,0 +1,212 @@
+"""Which thought agents follow: where the best is known, and with a policy that thinks."""
+
+import dataclasses
+import functools
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from games.registry import make
+from games.text.grammar import THOUGHT_TOKEN
+from maro_jax.pnlc import agents
+from maro_jax.pnlc.actors import PolicyActor, Thought
+from maro_jax.pnlc.agents import BestOf, Plain, Unthinking
+from maro_jax.pnlc.calibration import Calibration
+from maro_jax.pnlc.contest import contest_plan, play
+from maro_jax.pnlc.critic import Guide
+from maro_jax.pnlc.storage import SavedCritic
+from maro_jax.pnlc.value import ValueOptions
+from maro_jax.policy.models import load_policy
+from maro_jax.run.fields import ConfigError
+from maro_jax.selfplay.episodes import HEURISTIC, LEARNER
+from maro_jax.selfplay.table import Table
+from tests.pnlc import worlds
+from tests.selfplay.playing import decided
+
+PROVEN = Calibration(9, 9, 1, 0.5, 0.6, 0.6, 0.1, 0.05, 0.15, 0.95, 0.1, ())
+KEY = jax.random.key(0)
+
+
+class Directions:
+    """An embedder: a random direction for each text; counts the texts."""
+
+    name, size = "random directions", worlds.SIZE
+
+    def __init__(self) -> None:
+        self.embedded: list[str] = []
+
+    def embed(self, texts):
+        self.embedded += texts
+        return worlds.embed(tuple(texts))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ExactCritic:
+    """The exact chances of a world, told by embeddings."""
+
+    goal: np.ndarray
+    states: np.ndarray
+    thoughts: np.ndarray
+    exact: np.ndarray
+
+    @staticmethod
+    def of(world: worlds.World) -> "ExactCritic":
+        return ExactCritic(*map(worlds.embed, (world.goals, world.states, world.thoughts)), worlds.exact(world)[0])
+
+    def q(self, state, thought):
+        pairs = (state, self.states), (thought, self.thoughts)
+        s, z = (jnp.argmax(given @ known.T, axis=-1) for given, known in pairs)
+        return self.exact[s, z]
+
+
+def saved_critic(world: worlds.World, utilities, calibration: Calibration = PROVEN) -> SavedCritic:
+    reach = (0.1,) * len(world.goals)
+    return SavedCritic(
+        ExactCritic.of(world), world.goals, tuple(utilities), reach, "no-game-v0", {}, "d", ValueOptions(), calibration
+    )
+
+
+class Walker:
+    """An actor that proposes every thought of a world in any order, and remembers which it followed."""
+
+    def __init__(self, world: worlds.World):
+        self._world, self._rng, self.followed = world, np.random.default_rng(1), []
+
+    def propose(self, games, turns, count):
+        return [[Thought(self._world.thoughts[k]) for k in self._rng.permutation(count)] for _ in turns]
+
+    def act(self, games, turns, thoughts):
+        self.followed += [thought and thought.text for thought in thoughts]
+
+
+def walks(world: worlds.World, score, turns: int = 240) -> list[str]:
+    """The thoughts followed in the states of a world by turns, a few turns at a time."""
+    walker = Walker(world)
+    agent = BestOf(walker, len(world.thoughts), score)
+    games = SimpleNamespace(thought_budget=lambda turn: 5, number_of=lambda turn: turn.episode)
+    due = [SimpleNamespace(lane=n % 5, episode=n, decision=n % 3) for n in range(turns)]
+    for first in range(0, turns, 5):
+        agent.decide(games, due[first : first + 5])
+    return walker.followed
+
+
+def test_rerank_follows_the_best_thought_and_the_controls_do_not():
+    world = worlds.grid()
+    utilities = np.eye(len(world.goals))[8]  # the exit
+    going = [state for state in range(9) if world.ends[state] < 1]
+    best = worlds.exact(world)[0][:, :, 8].argmax(axis=1)
+    guide = Guide(saved_critic(world, utilities), Directions())
+    score = agents.by_critic(guide, lambda turn: world.states[going[turn.episode % len(going)]])
+    wanted = [world.thoughts[best[going[number % len(going)]]] for number in range(240)]
+    assert len(set(wanted)) > 1  # no thought is best everywhere
+    assert walks(world, score) == wanted
+    for control in (agents.at_random(0), agents.shuffled(score, 0)):
+        hits = np.mean([chosen == right for chosen, right in zip(walks(world, control), wanted, strict=True)])
+        assert 0.1 < hits < 0.4  # one thought of four
+    worst = Guide(saved_critic(world, -utilities), Directions())
+    scared = walks(world, agents.by_critic(worst, lambda turn: world.states[going[turn.episode % len(going)]]))
+    assert not any(chosen == right for chosen, right in zip(scared, wanted, strict=True))
+
+
+def test_chances_are_those_of_each_state_and_thought_and_thoughts_are_embedded_once():
+    world, embedder = worlds.chain(), Directions()
+    guide = Guide(saved_critic(world, range(8)), embedder)
+    states, thoughts = world.states[1:6], [world.thoughts, world.thoughts[::-1], *[world.thoughts] * 3]
+    chances = guide.chances(states, thoughts)
+    exact = worlds.exact(world)[0][1:6]
+    exact[1] = exact[1, ::-1]
+    np.testing.assert_allclose(chances, exact, atol=1e-6)
+    np.testing.assert_allclose(guide.scores(chances), exact @ np.arange(8), atol=1e-5)
+    guide.chances(states[:1], thoughts[:1])
+    assert sorted(embedder.embedded) == sorted([*states, *world.thoughts, states[0]])
+
+
+def test_imagined_futures_are_the_nearest_goal_or_none():
+    world = worlds.chain()
+    guide = Guide(saved_critic(world, range(8)), Directions())
+    found = guide.likelihoods(world.states[3], "I go on.", ["I have come to stone 6.", "It rains.", world.goals[0]])
+    exact = worlds.exact(world)[0][3, 0]
+    assert found[1] is None and found[0] == pytest.approx(exact[6]) and found[2] == pytest.approx(exact[0])
+    assert guide.likelihoods(world.states[3], "I go on.", []) == []
+
+
+def test_a_critic_that_knows_nothing_may_not_guide():
+    world = worlds.chain()
+    ignorant = dataclasses.replace(PROVEN, gain=0.01, gain_low=-0.01, gain_high=0.03)
+    with pytest.raises(ConfigError, match="this critic may not guide"):
+        Guide(saved_critic(world, range(8), ignorant), Directions())
+    Guide(saved_critic(world, range(8), ignorant), Directions(), whatever_it_knows=True)
+
+
+# ------------------------------------------------------------------ a policy that thinks
+
+
+@functools.cache
+def table() -> Table:
+    policy, _, tokenizer = load_policy("tiny")
+    return Table.lay(make("kuhn-v0", thought_tokens=3), policy, tokenizer)
+
+
+@functools.cache
+def actor() -> PolicyActor:
+    return PolicyActor(table(), decided(table().policy.init(jax.random.key(0))))
+
+
+GAMES, LANES = 8, 4
+
+
+def played(agent, opponent: int = HEURISTIC):
+    """The values of some games, and the episodes of all calls."""
+    kept = []
+    watching = SimpleNamespace(open=lambda *arguments: kept.append(actor().open(*arguments)) or kept[-1])
+    plan = contest_plan(table().spec, [0, 1], GAMES, opponent)
+    return play(watching, agent, table().spec, plan, LANES, KEY), [games.episodes() for games in kept]
+
+
+def thoughts_of(episodes) -> list[list[int]]:
+    """The thought of each decision of a seat that was asked, in order."""
+    close, found = table().lexicon.section_close, []
+    made = episodes.behaviours
+    for episode, decision in np.argwhere(made.holder > LEARNER + 1):  # neither the learner nor an opponent
+        if made.holder[episode, decision] == HEURISTIC:
+            continue
+        seat = made.seat[episode, decision]
+        span = slice(made.start[episode, decision], made.end[episode, decision])
+        tokens, nodes = episodes.tokens[episode, seat, span], episodes.node[episode, seat, span]
+        found.append(tokens[(nodes == THOUGHT_TOKEN) & (tokens != close)].tolist())
+    return found
+
+
+def test_a_thought_of_its_own_is_what_the_policy_follows_by_itself():
+    plain, (straight,) = played(Plain(actor()), LEARNER)
+    react, (stepwise,) = played(BestOf(actor(), 1, agents.as_proposed), LEARNER)
+    np.testing.assert_array_equal(plain.value, react.value)
+    np.testing.assert_array_equal(straight.tokens, stepwise.tokens)
+    assert plain.decisions == react.decisions > GAMES and not plain.faulty.any()
+    assert np.isin(plain.value, [0.25, 0.75, 0.0, 1.0]).all()
+
+
+def test_no_thought_is_an_empty_one():
+    _, (episodes,) = played(Unthinking(actor()))
+    assert thoughts_of(episodes) and not any(thoughts_of(episodes))
+
+
+def test_the_chosen_thought_is_followed():
+    seen: list[list[int]] = []
+
+    def highest(games, turns, proposed):
+        ratings = agents.by_own_rating(actor())(games, turns, proposed)
+        assert ratings.shape == (len(turns), 4) and (ratings < 0).all()
+        for thoughts, row in zip(proposed, ratings, strict=True):
+            seen.append(list(thoughts[int(row.argmax())].tokens))
+            for thought in thoughts:
+                assert table().tokenizer.decode(list(thought.tokens)).strip() == thought.text
+        return ratings
+
+    result, (episodes,) = played(BestOf(actor(), 4, highest))
+    assert sorted(seen) == sorted(thoughts_of(episodes)) and len(seen) == result.decisions
+    assert len({tuple(thought) for thought in seen}) > 3

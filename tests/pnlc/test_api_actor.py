@@ -1,0 +1,152 @@
+"""Thoughts of a model behind an API: what it is asked, what comes of its answers, and of none."""
+
+import functools
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from games.registry import make
+from games.text.grammar import THOUGHT_TOKEN
+from maro_jax.api.chat import tokens_of
+from maro_jax.api.client import ChatClient, ClientSettings
+from maro_jax.api.player import ApiPlayer
+from maro_jax.api.prompts import Prompts
+from maro_jax.pnlc import agents
+from maro_jax.pnlc.agents import Agent, BestOf, Refine
+from maro_jax.pnlc.api_actor import ApiActor
+from maro_jax.pnlc.contest import Played, contest_plan, play, standings
+from maro_jax.pnlc.critic import Guide
+from maro_jax.pnlc.prompts import ThoughtPrompts
+from maro_jax.policy.models import load_policy
+from maro_jax.run.fields import ConfigError
+from maro_jax.selfplay.episodes import API, HEURISTIC, Episodes
+from maro_jax.selfplay.table import Table
+from tests.api.server import chat_server, legal_player
+from tests.pnlc import worlds
+from tests.pnlc.test_agents import KEY, Directions, saved_critic
+
+GAMES = 4
+CHAIN = worlds.chain()
+
+
+@functools.cache
+def table() -> Table:
+    policy, _, tokenizer = load_policy("tiny")
+    return Table.lay(make("kuhn-v0", thought_tokens=8), policy, tokenizer)
+
+
+class Thinker:
+    """Goes on at first, goes back once it has read what the critic says, and rates going back higher."""
+
+    def __init__(self) -> None:
+        self._chance, self._thoughts = random.Random(0), 0
+        self.asked: dict[str, list[str]] = {"think": [], "imagine": [], "refine": [], "rate": [], "reply": []}
+
+    def __call__(self, messages: list[dict[str, str]]) -> str:
+        text = messages[-1]["content"]
+        if "how likely these things are" in text:
+            return self._answer("refine", text, "<think>Hm.</think>\nI go back.")
+        if "Imagine" in text:
+            return self._answer("imagine", text, "1. I have come to stone 6.\n\n- It rains.")
+        if "How good is this thought" in text:
+            return self._answer("rate", text, "I say 90." if "I go back." in text else "20 of 100")
+        if "say in one short sentence" in text:
+            self._thoughts += 1
+            return self._answer("think", text, f"{CHAIN.thoughts[self._thoughts % 2]}\n")
+        return self._answer("reply", text, legal_player(messages, self._chance))
+
+    def _answer(self, kind: str, text: str, answer: str) -> str:
+        self.asked[kind].append(text)
+        return answer
+
+
+def played(address: str, agent_of) -> tuple[Played, Episodes, dict]:
+    """Games of an agent around the model at an address, against scripted players."""
+    settings = ClientSettings("m", base_url=address, attempts=1, concurrency=1)
+    player = ApiPlayer(table(), ChatClient(settings), Prompts.load())
+    kept = []
+    with ApiActor(player, ThoughtPrompts.load()) as actor:
+        agent: Agent = agent_of(actor)
+        opening = actor.open
+        actor.open = lambda *arguments: kept.append(opening(*arguments)) or kept[-1]  # type: ignore[method-assign]
+        result = play(actor, agent, table().spec, contest_plan(table().spec, [0, 1], GAMES, HEURISTIC), GAMES, KEY)
+        return result, kept[0].episodes(), actor.summary()
+
+
+def guide() -> Guide:
+    return Guide(saved_critic(CHAIN, range(8)), Directions())
+
+
+def thoughts_of(episodes: Episodes) -> list[list[int]]:
+    found, made = [], episodes.behaviours
+    for episode, decision in np.argwhere(made.holder == API):
+        seat, span = made.seat[episode, decision], slice(made.start[episode, decision], made.end[episode, decision])
+        chosen = episodes.node[episode, seat, span] == THOUGHT_TOKEN
+        kept = episodes.tokens[episode, seat, span][chosen]
+        found.append(kept[kept != table().lexicon.section_close].tolist())
+    return found
+
+
+def test_a_thought_is_refined_by_what_the_critic_says():
+    thinker, prompts = Thinker(), ThoughtPrompts.load()
+    with chat_server(player=thinker) as server:
+        result, episodes, summary = played(
+            server.address, lambda actor: Refine(actor, guide(), lambda turn: CHAIN.states[3], prompts, 3)
+        )
+    exact = worlds.exact(CHAIN)[0][3, :, 6]
+    asked = thinker.asked
+    assert len(asked["think"]) == len(asked["reply"]) == result.decisions >= GAMES
+    # Whoever went on at first reads twice what is likely, the second time of going back, and then stays with it.
+    changed = sum("You have thought: I go on." in text for text in asked["refine"])
+    assert 0 < changed < result.decisions
+    assert len(asked["imagine"]) == len(asked["refine"]) == result.decisions + changed
+    for text in asked["refine"]:
+        chance = exact[0] if "You have thought: I go on." in text else exact[1]
+        assert f"- I have come to stone 6.: {round(100 * chance)} %\n- It rains.: nothing is known of it" in text
+    assert all("You have already thought: I go back." in text for text in asked["reply"])
+    room = table().spec.thought_tokens
+    assert thoughts_of(episodes) == [tokens_of(table(), "I go back.")[:room]] * result.decisions
+    assert summary["moves_without_reply"] == 0 and summary["calls"]["answered"] == len(server.bodies)
+
+
+def test_the_model_follows_the_thought_that_it_rates_or_the_critic_finds_best():
+    for score_of, best in (
+        (agents.by_own_rating, "I go back."),
+        (lambda actor: agents.by_critic(guide(), lambda turn: CHAIN.states[3]), "I go on."),
+    ):
+        thinker = Thinker()
+        with chat_server(player=thinker) as server:
+            result, _, _ = played(server.address, lambda actor, of=score_of: BestOf(actor, 2, of(actor)))
+        assert len(thinker.asked["think"]) == 2 * result.decisions
+        assert all(f"You have already thought: {best}" in text for text in thinker.asked["reply"])
+
+
+def test_a_thought_that_never_came_sets_its_deal_apart():
+    thinker = Thinker()
+    with chat_server(lambda number: "400" if number == 0 else "", player=thinker) as server:
+        result, episodes, summary = played(server.address, lambda actor: BestOf(actor, 1, agents.as_proposed))
+    assert result.faulty.sum() == summary["moves_without_reply"] == 1
+    assert summary["faults"][0]["kind"] == "call" and "HTTP 400" in summary["faults"][0]["reason"]
+    assert episodes.terminated.all() and (episodes.behaviours.holder == API).sum() == result.decisions - 1
+    (found,) = standings({"react": result}, ["a", "b"], {})
+    assert found.measure.deals == GAMES // 2 - 1 and found.faulty_games == 1
+
+
+def test_a_server_that_never_answers_is_an_error():
+    with chat_server(lambda number: "401", player=Thinker()) as server:  # noqa: SIM117
+        with pytest.raises(ConfigError, match="m never answered; no answer after 1 request: HTTP 401"):
+            played(server.address, lambda actor: BestOf(actor, 1, agents.as_proposed))
+
+
+def test_prompts_can_be_replaced(tmp_path: Path):
+    (tmp_path / "think.txt").write_text("Think of $question")
+    assert ThoughtPrompts.load(str(tmp_path)).think.substitute(question="it") == "Think of it"
+    assert ThoughtPrompts.load(str(tmp_path)).refine.template == ThoughtPrompts.load().refine.template
+    (tmp_path / "refine.txt").write_text("$question $thought")
+    with pytest.raises(ConfigError, match=r"refine.txt lacks \$likelihoods"):
+        ThoughtPrompts.load(str(tmp_path))
+    (tmp_path / "refine.txt").rename(tmp_path / "rethink.txt")
+    with pytest.raises(ConfigError, match=r"rethink.txt is none of the prompts, which are think.txt"):
+        ThoughtPrompts.load(str(tmp_path))

@@ -1,0 +1,139 @@
+"""`python -m maro_jax.pnlc evaluate`, as a person calls it."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from games.core import view_of_actor
+from games.text.grammar import THOUGHT_TOKEN
+from maro_jax.data.retell import text_table
+from maro_jax.pnlc.__main__ import main_cli
+from maro_jax.pnlc.actors import NO_THOUGHT, ScriptedActor
+from maro_jax.pnlc.contest import contest_plan
+from maro_jax.pnlc.storage import load, save
+from maro_jax.run.fields import ConfigError
+from maro_jax.run.flags import parse
+from maro_jax.run.pnlc_evaluate_config import PnlcEvaluateConfig
+from maro_jax.selfplay.episodes import HEURISTIC
+
+pytestmark = pytest.mark.usefixtures("kept_programs")
+GAME = "persuasion-v0:thought_tokens=12,max_exchanges=3"
+
+
+def call(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main_cli(arguments)
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+@pytest.fixture(scope="module")
+def critic(tmp_path_factory: pytest.TempPathFactory, program_folder: Path) -> Path:
+    """A critic of a few games, which hardly knows anything."""
+    folder = tmp_path_factory.mktemp("critics")
+    assert call("collect", f"--game={GAME}", "--player=random", "--episodes=48", f"--out={folder / 'data'}") == 0
+    assert call("train", str(folder / "data"), "--steps=60", f"--out={folder / 'critic'}") == 0
+    return folder / "critic"
+
+
+def test_agents_are_compared_printed_and_written(critic: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    written = tmp_path / "agents.json"
+    code = call(
+        "evaluate", "--actor=random", f"--critic={critic}", "--num_games=24", "--lanes=4", "--timed_decisions=4",
+        "--ignore_calibration", f"--json={written}",
+    )  # fmt: skip
+    printed, result = capfd.readouterr().out, json.loads(written.read_text())
+    assert code == 0 and "random in persuasion-v0 against heuristic, 24 games each" in printed
+    by_name = {each["agent"]: each for each in result["agents"]}
+    assert list(by_name) == ["plain", "random", "shuffled", "rerank"] and result["measure"] == "donation, $"
+    for name, each in by_name.items():
+        assert each["measure"]["deals"] == 24 and 0 <= each["measure"]["mean"] <= 2
+        assert each["seconds_per_decision"] > 0 and f"\n{name} " in printed
+        assert (each["difference"] is None) == (name == "plain")
+    gap = by_name["rerank"]["measure"]["mean"] - by_name["plain"]["measure"]["mean"]
+    assert by_name["rerank"]["difference"]["mean"] == pytest.approx(gap, abs=1e-9)
+
+
+def test_a_policy_plays_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    written = tmp_path / "agents.json"
+    code = call(
+        "evaluate", "--actor=tiny", "--agents=plain,react", "--game=kuhn-v0:thought_tokens=3", "--num_games=8",
+        "--lanes=4", "--timed_decisions=0", "--opponent=actor", f"--json={written}",
+    )  # fmt: skip
+    plain, react = json.loads(written.read_text())["agents"]
+    assert code == 0 and plain["measure"] == react["measure"] and react["difference"]["mean"] == 0
+    assert set(plain["sides"]) == {"first", "second"} and "as second" in capfd.readouterr().out
+
+
+def test_a_critic_that_does_not_fit_is_refused(critic: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    saved = load(critic)
+    ignorant = dataclasses.replace(saved, calibration=dataclasses.replace(saved.calibration, gain_low=-0.1))
+    save(tmp_path / "ignorant", ignorant)
+    assert call("evaluate", "--actor=random", f"--critic={tmp_path / 'ignorant'}") == 2
+    assert "this critic may not guide: on 10 held-out episodes" in capfd.readouterr().err
+    given = ("evaluate", "--actor=random", f"--critic={critic}", "--ignore_calibration")
+    assert call(*given, "--game=shopping-v0:thought_tokens=12") == 2
+    assert "judges thoughts of persuasion-v0" in capfd.readouterr().err
+    assert call(*given, "--game=persuasion-v0") == 2
+    assert "is played without thoughts" in capfd.readouterr().err
+    assert call(*given, "--sides=persuadee") == 2
+    assert "--sides=persuadee is not one of persuader" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--agents=plain,rerank"], "the agent rerank needs --critic"),
+        (["--agents=plain,best"], "'best', which is not one of plain"),
+        (["--agents=plain,plain"], "plain twice"),
+        (["--agents=plain"], "name the game"),
+        (["--agents=plain,self_rated", f"--game={GAME}"], "neither rates nor rewrites"),
+        (["--agents=plain", f"--game={GAME}", "--critic=."], "are guided by no critic"),
+        (["--agents=plain", f"--game={GAME}", "--temperature=0.5"], "samples no tokens"),
+        (["--agents=plain", f"--game={GAME}", "--prompts=."], "are for models behind an API"),
+        (["--agents=plain", f"--game={GAME}", "--opponent=actor"], "has none here"),
+        (["--agents=refine", "--actor=tiny", "--critic=."], "only models behind an API rewrite"),
+        (["--agents=plain", f"--game={GAME}", "--actor=nowhere"], "--actor=nowhere is neither"),
+        (["--agents=plain", f"--game={GAME}", "--actor=api:m"], "--num_games=512 is the default"),
+        (["--agents=plain", f"--game={GAME}", "--actor=api:m", "--num_games=8"], "timed_decisions=100 is"),
+        (["--agents=plain", "--game=kuhn-v0,avalon-v0"], "are several games"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_sentence(arguments, said):
+    with pytest.raises(ConfigError) as refused:
+        parse(PnlcEvaluateConfig, arguments).validate()
+    assert said in str(refused.value)
+
+
+def test_a_scripted_actor_proposes_plans_of_legal_actions_and_follows_them():
+    name, _, parameters = GAME.partition(":")
+    table = text_table(name, dict(pair.split("=") for pair in parameters.split(",")), "tiny")
+    actor, key = ScriptedActor(table, "random"), jax.random.key(1)
+    assert table.plans
+    texts = [text.strip() for text in table.plans.texts]
+    games = actor.open(contest_plan(table.spec, [0], 8, HEURISTIC), 8, key)
+    turns = games.run()
+    proposed = actor.propose(games, turns, 5)
+    state = games.look(lambda plan, key, lanes: lanes.game)
+    for turn, thoughts in zip(turns, proposed, strict=True):
+        view = view_of_actor(table.game, jax.tree.map(lambda leaf, i=turn.lane: leaf[i], state))
+        for thought in thoughts:
+            assert thought.source in turn.legal
+            assert thought.text == texts[int(table.plans.of(view, np.int32(thought.source)))]
+    assert len({thought.text for thoughts in proposed for thought in thoughts}) > 3
+    actor.act(games, turns, [None, NO_THOUGHT, *(thoughts[-1] for thoughts in proposed[2:])])
+    while turns := games.run():
+        actor.act(games, turns, [None] * len(turns))
+    episodes = games.episodes()
+    first = episodes.behaviours.action[:, 0].tolist()
+    assert first[:2] == [thoughts[0].source for thoughts in proposed[:2]]
+    assert first[2:] == [thoughts[-1].source for thoughts in proposed[2:]]
+    thoughts = (episodes.node[:, 0] == THOUGHT_TOKEN) & (episodes.decision[:, 0] == 0)
+    written = [table.tokenizer.decode(episodes.tokens[i, 0][thoughts[i]].tolist()) for i in range(8)]
+    assert [texts.index(text.split("<")[0].strip()) for text in [written[0], *written[2:]]] == [
+        texts.index(chosen.text) for chosen in [proposed[0][0], *(each[-1] for each in proposed[2:])]
+    ]
