@@ -28,6 +28,7 @@ from maro_jax.data.schema import Header, dataset_name, features
 from maro_jax.data.writer import EpisodeWriter
 from maro_jax.league.record import game_records
 from maro_jax.run.fields import ConfigError
+from maro_jax.run.storage import NotWrittenError
 from maro_jax.selfplay.episodes import HOLDERS
 from tests.data import material
 from tests.entry_points import ROOT, contents
@@ -235,7 +236,7 @@ def test_what_goes_wrong_while_recording_is_raised_at_the_next_step(tmp_path):
     recorder = Recorder(tmp_path, games, model="tiny", episodes=4, done=0)
     shutil.rmtree(tmp_path)
     recorder.add("self_play", [(material.told(), material.plan_of())], Origin(0))
-    with pytest.raises(RuntimeError, match="No such file"):
+    with pytest.raises(NotWrittenError, match="can no longer be written: No such file or directory"):
         recorder.flush()
 
 
