@@ -27,6 +27,10 @@ SHORT = {  # parameters of a short run, and what it must have shown
         f'MODEL, GAMES = "model", "kuhn-v0:thought_tokens=4"\nCHANGES = {SMALL_MODEL!r}',
         ["frozen but for an adapter of", "<iframe", "adapter_model.safetensors", "merged/model.safetensors"],
     ),
+    "guide_with_a_critic": (
+        'GAME = "kuhn-v0:thought_tokens=4"\nEPISODES, STEPS, GAMES, IGNORE_CALIBRATION = 64, 20, 16, True',
+        ["gain ", "most likely: ", "rerank", "image/png"],
+    ),
     "scan_a_setting": (
         f'SEEDS = "0"\nSETTINGS = {SMALL_SCAN!r}',
         ["decompose=none", "image/png", "Results"],
