@@ -95,12 +95,12 @@ supervise() {
     wait_for "$trainer" || code="$?"
     [[ -z "$uploader" ]] || kill -KILL "$uploader" 2>/dev/null || true
   else
-    code=74
+    code=69
   fi
   [[ "$code" != 134 ]] || echo "-- JAX ended this process, most likely since another host was lost"
   echo "-- $(date -u +%FT%TZ) attempt ended with exit code $code"
   # Done is done only when the results have left this disk.
-  upload_at_end "$bucket" || { [[ "$code" != 0 ]] || code=74; }
+  upload_at_end "$bucket" || { [[ "$code" != 0 ]] || code=69; }
   echo "$code" >"$dir/exit-code.part"
   mv "$dir/exit-code.part" "$dir/exit-code"
 }

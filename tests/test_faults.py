@@ -112,6 +112,7 @@ def test_a_disk_that_takes_no_more_ends_a_run_with_a_sentence_and_loses_nothing(
     _assert_ends_as(folder, straight, capsys)
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_gone_ends_a_run_with_a_sentence(straight, tmp_path, capsys, monkeypatch):
     folder, away = tmp_path / "run", tmp_path / "away"
     untouched = Trainer.iterate

@@ -32,7 +32,7 @@ SHORT = {  # parameters of a short run, and what it must have shown
         ["gain ", "most likely: ", "rerank", "image/png"],
     ),
     "scan_a_setting": (
-        f'SEEDS = "0"\nSETTINGS = {SMALL_SCAN!r}',
+        f'GRID, SEEDS = "decompose=none", "0"\nSETTINGS = {SMALL_SCAN!r}',
         ["decompose=none", "image/png", "Results"],
     ),
 }

@@ -58,6 +58,7 @@ def test_agents_are_compared_printed_and_written(critic: Path, tmp_path: Path, c
     assert by_name["rerank"]["difference"]["mean"] == pytest.approx(gap, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_policy_plays_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     written = tmp_path / "agents.json"
     code = call(
