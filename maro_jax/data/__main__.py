@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maro_jax.run import exit_codes
 from maro_jax.run.console import table
-from maro_jax.run.data_config import COMMANDS, CheckConfig, ImportConfig, ScriptedConfig
-from maro_jax.run.fields import ConfigError, nearest
-from maro_jax.run.flags import run_cli
+from maro_jax.run.data_config import CheckConfig, ImportConfig, ScriptedConfig
+from maro_jax.run.fields import ConfigError
+from maro_jax.run.flags import Command, run_commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -96,20 +95,12 @@ def _write(
 
 def main_cli(argv: Sequence[str] | None = None) -> None:
     """Console entry point."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    command = arguments[0] if arguments else ""
-    if command in ("", "--help", "-h", "--helpfull", "--helpshort"):
-        print(HELP)
-        raise SystemExit(exit_codes.DONE if command else exit_codes.USAGE)
-    if command == "check":
-        run_cli(CheckConfig, _check, arguments[1:])
-    if command == "import":
-        run_cli(ImportConfig, _import, arguments[1:])
-    if command == "scripted":
-        run_cli(ScriptedConfig, _scripted, arguments[1:])
-    print(f"error: there is no command {command}{nearest(command, COMMANDS)}; there are: {', '.join(COMMANDS)}",
-          file=sys.stderr)  # fmt: skip
-    raise SystemExit(exit_codes.USAGE)
+    commands: dict[str, Command] = {
+        "check": (CheckConfig, _check),
+        "import": (ImportConfig, _import),
+        "scripted": (ScriptedConfig, _scripted),
+    }
+    run_commands(HELP, commands, argv)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,9 +9,8 @@ from maro_jax.run import exit_codes
 from maro_jax.run.console import Console
 from maro_jax.run.devices import arrange_cpu_devices, keep_freed_memory
 from maro_jax.run.directory import write_json
-from maro_jax.run.fields import nearest
-from maro_jax.run.flags import run_cli
-from maro_jax.run.pnlc_config import COMMANDS, CollectConfig, CriticConfig
+from maro_jax.run.flags import Command, run_commands
+from maro_jax.run.pnlc_config import CollectConfig, CriticConfig
 from maro_jax.run.pnlc_evaluate_config import PnlcEvaluateConfig
 
 HELP = """Usage: python -m maro_jax.pnlc COMMAND [...]
@@ -59,20 +57,12 @@ def _evaluate(config: PnlcEvaluateConfig) -> int:
 
 def main_cli(argv: Sequence[str] | None = None) -> None:
     """Console entry point."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    command = arguments[0] if arguments else ""
-    if command in ("", "--help", "-h", "--helpfull", "--helpshort"):
-        print(HELP)
-        raise SystemExit(exit_codes.DONE if command else exit_codes.USAGE)
-    if command == "collect":
-        run_cli(CollectConfig, _collect, arguments[1:])
-    if command == "train":
-        run_cli(CriticConfig, _train, arguments[1:])
-    if command == "evaluate":
-        run_cli(PnlcEvaluateConfig, _evaluate, arguments[1:])
-    print(f"error: there is no command {command}{nearest(command, COMMANDS)}; there are: {', '.join(COMMANDS)}",
-          file=sys.stderr)  # fmt: skip
-    raise SystemExit(exit_codes.USAGE)
+    commands: dict[str, Command] = {
+        "collect": (CollectConfig, _collect),
+        "train": (CriticConfig, _train),
+        "evaluate": (PnlcEvaluateConfig, _evaluate),
+    }
+    run_commands(HELP, commands, argv)
 
 
 if __name__ == "__main__":

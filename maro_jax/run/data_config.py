@@ -8,7 +8,6 @@ from pathlib import Path
 from maro_jax.run.fields import ConfigError, check, setting
 from maro_jax.run.inputs import EXAMPLE_GAME, check_model, check_new_folder, parse_games
 
-COMMANDS = ("check", "import", "scripted")
 _MODEL = "'tiny' (embedded) or the Hugging Face model folder whose tokenizer makes the ids"
 
 

@@ -34,6 +34,8 @@ Config = TypeVar(
     ScriptedConfig, CollectConfig, CriticConfig, PnlcEvaluateConfig,
 )  # fmt: skip
 
+Command = tuple[type, Callable[[Any], int]]  # a configuration, and what takes it
+
 _EXAMPLES: Mapping[type, tuple[str, ...]] = {
     TrainConfig: (
         "python -m maro_jax.train",
@@ -167,6 +169,23 @@ def run_cli(
         print(f"error: {error}", file=sys.stderr)
         code = exit_codes.STORAGE
     raise SystemExit(code)
+
+
+def run_commands(help: str, commands: Mapping[str, Command], argv: Sequence[str] | None = None) -> NoReturn:
+    """Runs one of several commands by its name, the first argument; see `run_cli`.
+
+    Args:
+      help: what is printed where no command is named.
+      commands: of each name the configuration and what takes it.
+      argv: arguments without the program's name; default: those of this process.
+    """
+    name, *arguments = list(sys.argv[1:] if argv is None else argv) or [""]
+    if name in ("", "--help", "-h", "--helpfull", "--helpshort"):
+        print(help)
+        raise SystemExit(exit_codes.DONE if name else exit_codes.USAGE)
+    if name in commands:
+        run_cli(*commands[name], arguments)
+    _refuse(ConfigError(f"there is no command {name}{nearest(name, commands)}; there are: {', '.join(commands)}"))
 
 
 def help_text(config_class: type[Config], preset: str | None = None) -> str:

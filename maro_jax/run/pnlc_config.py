@@ -10,7 +10,6 @@ from maro_jax.run.evaluate_config import SCRIPTED
 from maro_jax.run.fields import ConfigError, check, check_choice, setting
 from maro_jax.run.inputs import check_model, check_new_folder, check_player, parse_games
 
-COMMANDS = ("collect", "train", "evaluate")
 EITHER = "either"
 WHO = ("learner", "opponent", "heuristic", "random", "person", "api")  # holders as a dataset names them
 _GAME = "persuasion-v0:thought_tokens=12"
