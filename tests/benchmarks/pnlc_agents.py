@@ -46,7 +46,7 @@ TASKS = {
 }
 CRITICS = {  # flags of python -m maro_jax.pnlc train, and of evaluate
     "rerank": ([], []),
-    "rerank, no goals": (["--goals=outcome"], []),
+    "rerank, no goals": (["--goals=outcome"], ["--ignore_calibration"]),
     "rerank, not calibrated": (["--expectile=0.8", "--future_goals=1"], ["--ignore_calibration"]),
 }
 
