@@ -14,8 +14,8 @@
 # # Bring a model of your own
 #
 # An ordinary Hugging Face model (Qwen2, Qwen2.5, Qwen3 or Llama 3) plays Werewolf against itself, with words and
-# thoughts of its own, and learns from how the games end. Only a small adapter is trained; the model stays as it is. A
-# GPU with 16 GB is enough for half a billion parameters.
+# thoughts of its own, and learns from how the games end. Only a small adapter is trained; the model stays as it is.
+# Meant for a runtime with a GPU: before it starts, the run says what the device will hold, and refuses what cannot fit.
 
 # %% tags=["parameters"]
 REPOSITORY = ""  # where to get maro-jax if it is not installed here, for example "https://example.org/maro-jax.git"
