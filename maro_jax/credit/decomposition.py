@@ -10,6 +10,7 @@ name          G_k                                 carried by
 `outcome`     R                                   every behaviour
 `discounted`  discount^(n − k) · R                every behaviour
 `value`       Σ_{l ≥ k} λ^(l − k) δ_l             every behaviour that is judged
+`pnlc`        the same, with another Φ            every behaviour that is judged
 `rules`       R + μ (s_k − s̄_c)                   every behaviour; R where no rule speaks
 `fork`        U_k                                 every behaviour that was forked
 `fork_dr`     A_k + (1[forked]/q) (U_k − A_k)     every behaviour that is judged
@@ -19,7 +20,8 @@ name          G_k                                 carried by
 the prospects moved: δ_k = Φ(x_{k+1}) − Φ(x_k), and δ_n = R − Φ(x_n). All δ of a seat sum up to
 R − Φ(x_1). λ = 1 gives R − Φ(x_k), unbiased whatever Φ is; λ = 0 the change over the one
 behaviour, unbiased only if Φ is the policy's value (generalized advantage estimation,
-arXiv:1506.02438, with behaviours as steps and no discount).
+arXiv:1506.02438, with behaviours as steps and no discount). Φ reads the policy's hidden states
+(`maro_jax.learner.value`); for `pnlc` it reads a critic's chances (`maro_jax.pnlc.expectation`).
 
 `rules` adds what the game's rules of thumb say of a behaviour in hindsight, its score s_k
 (`games.credit_rules`), less s̄_c, the batch's mean score of the behaviours that the rules speak of

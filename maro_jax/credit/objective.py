@@ -20,9 +20,9 @@ import jax.numpy as jnp
 from maro_jax.credit import balance, deals, decomposition, utility
 from maro_jax.credit.grouping import safe_ratio, sum_by_group
 
-FORKING = ("fork", "fork_dr")
+BY_VALUE = ("value", "pnlc", "fork_dr")  # told by what was to be expected
 OPTIONS: dict[str, tuple[str, ...]] = {
-    "decompose": (*decomposition.DECOMPOSITIONS, "value", "rules", *FORKING),
+    "decompose": (*decomposition.DECOMPOSITIONS, *BY_VALUE, "rules", "fork"),
     "baseline": (*balance.BASELINES, "deal"),
     "balance": tuple(balance.WEIGHTS),
     "utility": ("kto", "reinforce", "ppo", "clone"),
@@ -40,7 +40,8 @@ class CreditOptions:
     Attributes:
       decompose: how the outcome becomes returns.
       discount: factor for each later behaviour of the seat, in (0, 1]; `discounted` only.
-      value_decay: λ, what a change of the prospects counts one behaviour earlier, in [0, 1]; `value`, `fork_dr` only.
+      value_decay: λ, what a change of the prospects counts one behaviour earlier, in [0, 1]; `value`, `pnlc` and
+        `fork_dr` only.
       rules_weight: μ, how much a rule's score counts beside the outcome, above 0; `rules` only.
       baseline: what is subtracted from a return.
       balance: how an advantage becomes a weight.
@@ -147,8 +148,8 @@ def credit(
         an episode that came to its end.
       outcome: `float32[E, N]`, of each seat, in [-1, 1].
       side_of_role: R side indices (static).
-      values: `float32[E, B]`, the outcome expected before each behaviour; read by `decompose='value'` and
-        `'fork_dr'` where `eligible`.
+      values: `float32[E, B]`, the outcome expected before each behaviour; read by `decompose='value'`,
+        `'pnlc'` and `'fork_dr'` where `eligible`.
       scores, judged: `float32[E, B]`, what rules say of each behaviour, and `bool[E, B]`, of which they say something;
         read by `decompose='rules'` where `eligible`.
       forked: what forks of behaviours have shown; read by `decompose='fork'` and `'fork_dr'` where `eligible`.
@@ -218,7 +219,7 @@ def _returns(
     if name == "fork":
         found = _given(name, "forked", forked)
         return found.differences, found.known
-    if name in ("value", "fork_dr"):
+    if name in BY_VALUE:
         values = _given(name, "values", values)
         returns = decomposition.by_value(seat, outcome, values, eligible, options.value_decay)
         if name == "fork_dr":

@@ -184,7 +184,7 @@ def to_episodes(records: Sequence[Record], spec: GameSpec) -> Episodes:
       records: of one game.
       spec: its static description.
     """
-    capacity = records[0].header.capacity
+    capacity = max(record.header.capacity for record in records)
     parts = [_rebuilt(record.fields, spec, capacity) for record in records]
     made = [part.pop("behaviours") for part in parts]
 

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,10 @@ from maro_jax.policy.lora import with_base
 from maro_jax.run.config import TrainConfig
 from maro_jax.run.distributed import put
 from maro_jax.selfplay.episodes import LEARNER, Episodes, RolloutPlan
+
+if TYPE_CHECKING:
+    from maro_jax.league.cloned import ClonedGames
+    from maro_jax.pnlc.expectation import CriticExpectation
 
 # Purposes that keep the randomness of a run's parts apart.
 PLAY, CLONE, SHUFFLE, MATCH = range(4)
@@ -131,10 +135,8 @@ class Trainer:
             "self-play", credit_options(config), config.learning_rate, config.learning_rate_final, steps,
             entropy_weight=config.entropy, magnet_weight=config.magnet,
         )  # fmt: skip
-        self.value = None
-        if config.judges_by_value:
-            layout = self.learner.batch_sharding, self.learner.replicated
-            self.value = ValueFunction(self.decisions, self.learner.shapes, *layout)
+        self.value = self._value() if config.judges_by_value else None
+        self.cloned = self._cloned() if config.warm_start_data else None
         forks = config.fork_behaviours, config.fork_pairs
         self.forking = [Forking(arena, *forks) for arena in arenas] if config.forks else []
         self.total_iterations = self.warm_iterations + config.iterations
@@ -148,6 +150,23 @@ class Trainer:
             jax.jit(functools.partial(credit, self.learner.options, side_of_role=arena.table.spec.side_of_role))
             for arena in arenas
         ]
+
+    def _value(self) -> ValueFunction | CriticExpectation:
+        """What tells which outcome was to be expected."""
+        layout = self.learner.batch_sharding, self.learner.replicated
+        if self.config.decompose == "pnlc":
+            from maro_jax.pnlc.expectation import CriticExpectation  # most runs need no critic, nor datasets
+
+            return CriticExpectation(self.config.critic, self.decisions.tables, layout[1])
+        return ValueFunction(self.decisions, self.learner.shapes, *layout)
+
+    def _cloned(self) -> ClonedGames:
+        """The games on disk that are cloned."""
+        from maro_jax.league.cloned import ClonedGames
+
+        config, [arena] = self.config, self.arenas
+        sources = config.cloned_folders, config.cloned_holders
+        return ClonedGames(*sources, arena.table, arena.sizes.capacity, config.seed)
 
     def start(self, params: Any) -> TrainState:
         """The state before the first iteration."""
@@ -176,17 +195,21 @@ class Trainer:
     # ------------------------------------------------------------------ warm start
 
     def _clone(self, state: TrainState, iteration: int) -> tuple[TrainState, dict[str, float], list[Played]]:
-        """Clones scripted games; the last iteration makes the result the frozen opponent and resets the optimizer."""
+        """Clones scripted or recorded games; the last iteration makes the result the frozen opponent, and resets the
+        optimizer."""
         config, tally, clock = self.config, Tally(), time.perf_counter()
         first, count = iteration * config.episodes, config.episodes
-        played = []
+        played, weights = [], []
         for arena in self.arenas:
             plan = warm_start_plan(first, count, len(arena.table.spec.sides))
-            # A program without a model: that of self-play would do, but its caches slow the learner down by a fifth.
-            played.append(Played(arena, plan, arena.play([], plan, CLONE, tally=tally), None))
-        weights = [
-            ((of.episodes.behaviours.seat >= 0) & ~of.episodes.overflowed[:, None]).astype(np.float32) for of in played
-        ]
+            if self.cloned:
+                episodes, wanted = self.cloned.episodes(first, count, tally)
+            else:
+                # A program without a model: that of self-play would do, but its caches slow the learner by a fifth.
+                episodes = arena.play([], plan, CLONE, tally=tally)
+                wanted = (episodes.behaviours.seat >= 0) & ~episodes.overflowed[:, None]
+            played.append(Played(arena, plan, episodes, None))
+            weights.append(wanted.astype(np.float32))
         learner, sums = state.learner, []
         for chosen in self._batches(config.warm_start_batch, CLONE, iteration):
             batches = self._packed(self.cloner, played, weights, weights, chosen)

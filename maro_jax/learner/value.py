@@ -65,7 +65,41 @@ class Judged:
     sums: ValueStatistics
 
 
-class ValueFunction:
+class FadingRidge:
+    """The sums of past iterations and what follows from them.
+
+    Attributes:
+      num_features: F.
+    """
+
+    num_features: int
+
+    def __init__(self, num_features: int, replicated: NamedSharding):
+        """Prepares the compiled functions.
+
+        Args:
+          num_features: F.
+          replicated: how the sums lie on the devices.
+        """
+        self.num_features, self._replicated = num_features, replicated
+        self._solve = jax.jit(_ridge)
+        self._add = jax.jit(lambda old, new: jax.tree.map(lambda a, b: DECAY * a + b, old, new))
+
+    def init(self) -> ValueStatistics:
+        """Statistics before anything was seen."""
+        size = self.num_features
+        return put(ValueStatistics(jnp.zeros((size, size)), jnp.zeros((size,))), self._replicated)
+
+    def add(self, statistics: ValueStatistics, sums: ValueStatistics) -> ValueStatistics:
+        """The statistics for the next iteration."""
+        return self._add(statistics, sums)
+
+    def weights(self, statistics: ValueStatistics) -> jax.Array:
+        """float32[F], w."""
+        return self._solve(statistics)
+
+
+class ValueFunction(FadingRidge):
     """Judges behaviours and learns to, compiled once for each width of micro-batch."""
 
     def __init__(
@@ -83,25 +117,9 @@ class ValueFunction:
           rows: how their rows lie on the devices.
           replicated: how the statistics do.
         """
-        self._decisions, self._shapes, self._rows, self._replicated = decisions, shapes, rows, replicated
+        super().__init__(decisions.policy.config.hidden_size + decisions.num_phases, replicated)
+        self._decisions, self._shapes, self._rows = decisions, shapes, rows
         self._read = jax.jit(self._read_fn, donate_argnums=0, out_shardings=(replicated, rows))
-        self._solve = jax.jit(_ridge)
-        self._add = jax.jit(lambda old, new: jax.tree.map(lambda a, b: DECAY * a + b, old, new))
-
-    @property
-    def num_features(self) -> int:
-        """F."""
-        return self._decisions.policy.config.hidden_size + self._decisions.num_phases
-
-    def init(self) -> ValueStatistics:
-        """Statistics before anything was seen."""
-        size = self.num_features
-        nothing = ValueStatistics(jnp.zeros((size, size)), jnp.zeros((size,)))
-        return put(nothing, self._replicated)
-
-    def add(self, statistics: ValueStatistics, sums: ValueStatistics) -> ValueStatistics:
-        """The statistics for the next iteration."""
-        return self._add(statistics, sums)
 
     def judge(
         self,
@@ -125,7 +143,7 @@ class ValueFunction:
         weights = np.zeros((self.num_features,), np.float32)
         if statistics is None:
             statistics = self._judge(params, weights, game, episodes, outcome, eligible).sums
-        return self._judge(params, self._solve(statistics), game, episodes, outcome, eligible)
+        return self._judge(params, self.weights(statistics), game, episodes, outcome, eligible)
 
     def _judge(
         self, params: Any, weights: Any, game: int, episodes: Episodes, outcome: np.ndarray, eligible: np.ndarray
@@ -144,10 +162,7 @@ class ValueFunction:
         for place, values in parts:  # asked for at last, so that no device waits for the host
             found[place], judged[place] = fetch(values), True
         values, judged = found[1:].reshape(seat.shape), judged[1:].reshape(seat.shape)
-        variance = float(target[judged].var()) if judged.any() else 0.0
-        missed = float(np.square(target - values)[judged].mean()) if variance else 0.0
-        explained = 1 - missed / variance if variance else float("nan")
-        return Judged(np.where(judged, values, 0.0), judged, explained, sums)
+        return Judged(np.where(judged, values, 0.0), judged, variance_explained(target[judged], values[judged]), sums)
 
     def _read_fn(
         self, sums: ValueStatistics, params: Any, weights: jax.Array, streams: Streams
@@ -160,6 +175,12 @@ class ValueFunction:
         moment = jnp.einsum("rkf,rk->f", features, streams.sign, precision=highest)
         values = jnp.einsum("rkf,f->rk", features, weights, precision=highest)
         return ValueStatistics(sums.gram + gram, sums.moment + moment), values
+
+
+def variance_explained(outcome: np.ndarray, values: np.ndarray) -> float:
+    """Part of the variance of outcomes float[n] that the values float[n] explain; not a number if they do not vary."""
+    variance = float(outcome.var()) if len(outcome) else 0.0
+    return 1 - float(np.square(outcome - values).mean()) / variance if variance else float("nan")
 
 
 def features_of(decisions: Decisions, params: Any, streams: Streams) -> jax.Array:

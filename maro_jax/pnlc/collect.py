@@ -1,4 +1,8 @@
-"""Games that a critic learns from: a player with thoughts, often a weaker one, on every side by turns."""
+"""Games that a critic learns from: a player with thoughts, often a weaker one, on every side by turns.
+
+Or games that a policy learns from: with `--critic` the player follows, of several thoughts, the one of which a critic
+expects most. The seats that were guided so are held by `api` in the records.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,13 @@ from maro_jax.data.retell import text_table
 from maro_jax.data.schema import Header
 from maro_jax.data.scripted import holders_of
 from maro_jax.data.writer import write_dataset
+from maro_jax.pnlc.actors import PolicyActor, ScriptedActor
+from maro_jax.pnlc.agents import BestOf, by_critic
+from maro_jax.pnlc.contest import play_batches
+from maro_jax.pnlc.critic import Guide
+from maro_jax.pnlc.embedders import embedder_of
+from maro_jax.pnlc.states import state_of_turn
+from maro_jax.pnlc.storage import load
 from maro_jax.policy.config import ModelError
 from maro_jax.policy.lora import stack
 from maro_jax.policy.trained import Trained, open_trained
@@ -24,7 +35,7 @@ from maro_jax.run.console import Console
 from maro_jax.run.fields import ConfigError
 from maro_jax.run.inputs import parse_games
 from maro_jax.run.pnlc_config import CollectConfig
-from maro_jax.selfplay.episodes import HEURISTIC, HOLDERS, LEARNER, RANDOM, RolloutPlan
+from maro_jax.selfplay.episodes import API, HEURISTIC, HOLDERS, LEARNER, RANDOM, RolloutPlan
 from maro_jax.selfplay.rollout import play
 from maro_jax.selfplay.table import RolloutSizes, Table
 
@@ -60,7 +71,8 @@ def run(config: CollectConfig, console: Console) -> str:
     _check(table, config)
     phase = console.phase("games", config.episodes)
     header = Header.of(table, capacity=capacity, model=trained.model if trained else "tiny", source="collect")
-    examples = played_examples(table, capacity, config, trained, phase.update)
+    player = guided_examples if config.critic else played_examples
+    examples = player(table, capacity, config, trained, phase.update)
     folder, shards = write_dataset(config.out, table.spec, header, SPLIT, examples)
     phase.finish()
     console.line(f"{config.episodes} episodes, {sum(shard.behaviours for shard in shards)} behaviours")
@@ -96,6 +108,35 @@ def played_examples(
         kept = min(count, config.episodes - first)  # a short last batch plays more than is asked for
         yield from encoder.examples(played, plan, origin, range(kept))
         progress(first + kept)
+
+
+def guided_examples(
+    table: Table, capacity: int, config: CollectConfig, trained: Trained | None, progress: Any = lambda done: None
+) -> Iterator[dict[str, Any]]:
+    """Plays games in which a critic chooses the player's thoughts; arguments as those of `played_examples`.
+
+    Raises:
+      ConfigError: the critic cannot be read, is of another game, or may not guide.
+    """
+    saved = load(config.critic)
+    if saved.game != table.spec.name:
+        raise ConfigError(
+            f"--critic={config.critic} judges thoughts of {saved.game}, and --game={config.game} is another game; name "
+            "a critic of that game"
+        )
+    guide = Guide(saved, embedder_of(config.embedder or saved.embedder), whatever_it_knows=config.ignore_calibration)
+    actor = PolicyActor(table, trained.params, config.temperature) if trained else ScriptedActor(table, config.player)
+    agent = BestOf(actor, config.num_thoughts, by_critic(guide, functools.partial(state_of_turn, table)))
+    number = np.arange(config.episodes)
+    held = seated(config, number, table)
+    own = held[0, 0]  # the player holds the first side of the first game
+    holders = np.where(held == own, API, held).astype(np.int8)
+    plan = RolloutPlan(number.astype(np.int32), number.astype(np.int32), holders)
+    told = f"{config.player}, guided by {config.critic}"
+    origin = Origin(config.seed, players={API: told}, weights={API: trained.iterations} if trained else {})
+    encoder = Encoder(table)
+    for batch in play_batches(actor, agent, plan, config.lanes, jax.random.key(config.seed), progress):
+        yield from encoder.examples(batch.episodes, batch.plan, origin)
 
 
 def seated(config: CollectConfig, number: np.ndarray, table: Table) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -97,6 +97,50 @@ class Played:
     games_per_second: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Games of a plan that were played together.
+
+    Attributes:
+      plan: these games of it.
+      episodes: on the host.
+      faulty: bool[E], games in which a scripted player had to make a move for the agent.
+      decisions: replies that were due; those of games that only filled up a short batch count too.
+      games: that were played, with those that filled it up.
+      seconds: that it took.
+    """
+
+    plan: RolloutPlan
+    episodes: Episodes
+    faulty: np.ndarray
+    decisions: int
+    games: int
+    seconds: float
+
+
+def play_batches(
+    actor: Actor, agent: Agent, plan: RolloutPlan, lanes: int, key: jax.Array, progress: Callable[[int], None]
+) -> Iterator[Batch]:
+    """Plays a plan to its end, some games after the other; arguments as those of `play`."""
+    total = len(plan.episode)
+    lanes = min(lanes, total)
+    size = min(CALLS_OF_LANES * lanes, total)
+    for first in range(0, total, size):
+        began, decisions = time.perf_counter(), 0
+        index = np.arange(first, first + size) % total  # a short last batch repeats; repeats are dropped
+        games = actor.open(jax.tree.map(lambda leaf, i=index: leaf[i], plan), lanes, key)
+        while turns := games.run():
+            agent.decide(games, turns)
+            decisions += len(turns)
+            progress(min(first + games.over, total))
+        kept = min(size, total - first)
+        faulty = np.zeros(size, bool)
+        faulty[[episode for episode, _ in games.replaced]] = True
+        episodes = jax.tree.map(lambda leaf, n=kept: leaf[:n], games.episodes())
+        mine = jax.tree.map(lambda leaf, i=index[:kept]: leaf[i], plan)
+        yield Batch(mine, episodes, faulty[:kept], decisions, size, time.perf_counter() - began)
+
+
 def play(
     actor: Actor,
     agent: Agent,
@@ -106,7 +150,7 @@ def play(
     key: jax.Array,
     progress: Callable[[int], None] = lambda over: None,
 ) -> Played:
-    """Plays a plan to its end.
+    """Plays a plan to its end and measures the agent.
 
     Args:
       actor: opens the games.
@@ -117,27 +161,15 @@ def play(
       key: of all chance; the same for all agents.
       progress: told the number of games that are over.
     """
-    total = len(plan.episode)
-    lanes = min(lanes, total)
-    batch = min(CALLS_OF_LANES * lanes, total)
-    measured, parts, decisions, moments = measure_of(spec.name), [], 0, [time.perf_counter()]
-    for first in range(0, total, batch):
-        index = np.arange(first, first + batch) % total  # a short last batch repeats; repeats are dropped
-        games = actor.open(jax.tree.map(lambda leaf, i=index: leaf[i], plan), lanes, key)
-        while turns := games.run():
-            agent.decide(games, turns)
-            decisions += len(turns)
-            progress(min(first + games.over, total))
-        kept = min(batch, total - first)
-        episodes = jax.tree.map(lambda leaf, n=kept: leaf[:n], games.episodes())
-        faulty = np.zeros(batch, bool)
-        faulty[[episode for episode, _ in games.replaced]] = True
-        mine = jax.tree.map(lambda leaf, i=index[:kept]: leaf[i], plan)
-        parts.append((measured.scale * outcome_of(spec, episodes, mine) + measured.shift, faulty[:kept]))
-        moments.append(time.perf_counter())
-    value, faulty = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    begin = 1 if len(parts) > 1 else 0
-    return Played(value, faulty, decisions, batch * (len(parts) - begin) / (moments[-1] - moments[begin]))
+    measured, values, faulty, costs = measure_of(spec.name), [], [], []
+    for batch in play_batches(actor, agent, plan, lanes, key, progress):
+        values.append(measured.scale * outcome_of(spec, batch.episodes, batch.plan) + measured.shift)
+        faulty.append(batch.faulty)
+        costs.append((batch.decisions, batch.games, batch.seconds))
+    decisions, games, seconds = np.array(costs).T
+    later = slice(1 if len(costs) > 1 else 0, None)
+    rate = games[later].sum() / seconds[later].sum()
+    return Played(np.concatenate(values), np.concatenate(faulty), int(decisions.sum()), float(rate))
 
 
 def outcome_of(spec: GameSpec, episodes: Episodes, plan: RolloutPlan) -> np.ndarray:

@@ -13,7 +13,7 @@ Thoughts are left out. The text is the same whether it is made of a record on di
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from games.text.grammar import SPEECH_TOKEN
 from games.text.transcript import event_text
 from maro_jax.api.chat import news
 from maro_jax.data.record import Record
+from maro_jax.selfplay.episodes import Episodes
 from maro_jax.selfplay.hosted_games import Exchange, Turn, told_in_secret
 from maro_jax.selfplay.table import Table
 
@@ -53,36 +54,83 @@ def states_of_record(table: Table, record: Record) -> list[str]:
       table: the game laid out for the tokenizer that made the record's ids.
       record: an episode on disk.
     """
-    made, logged, roles = record.fields["behaviours"], record.fields["events"], record.fields["seats"]["role"]
-    nodes, first = _nodes(record)
-    rows = np.stack([np.asarray(logged[name], np.int16) for name in ("kind", "actor", "target", "value")], axis=1)
-    audience, step = np.asarray(logged["visible_to"]), np.asarray(logged["step"])
-    told: list[list[_Told]] = [[] for _ in roles]
-    read, found = [0] * len(roles), []
-    for number, seat in enumerate(np.asarray(made["seat"]).tolist()):
-        start, end = int(made["start"][number]), int(made["end"][number])
-        tokens = record.seats[seat].tokens
+    made, logged, lengths = record.fields["behaviours"], record.fields["events"], record.fields["seats"]["length"]
+    nodes = np.zeros(int(np.sum(lengths)), np.int16)
+    nodes[record.fields["sampled"]["position"]] = record.fields["sampled"]["node"]
+    past = _Past(
+        role=np.asarray(record.fields["seats"]["role"]),
+        made={name: np.asarray(made[name]).tolist() for name in _MADE},
+        tokens=[seat.tokens for seat in record.seats],
+        nodes=np.split(nodes, np.cumsum(lengths)[:-1]),
+        rows=np.stack([np.asarray(logged[name], np.int16) for name in _ROW], axis=1),
+        audience=np.asarray(logged["visible_to"]),
+        step=np.asarray(logged["step"]),
+    )
+    return _states(table, past, range(len(past.made["seat"])))
+
+
+def states_of_episode(table: Table, episodes: Episodes, index: int, decisions: Iterable[int]) -> list[str]:
+    """The states before some decisions of an episode that was just played.
+
+    Args:
+      table: the game laid out for the policy that played.
+      episodes: on the host.
+      index: of the episode.
+      decisions: numbers of decisions, in order.
+    """
+    made, events = episodes.behaviours, int(episodes.event_count[index])
+    count = int((made.seat[index] >= 0).sum())
+    past = _Past(
+        role=episodes.roles[index],
+        made={name: getattr(made, name)[index, :count].tolist() for name in _MADE},
+        tokens=episodes.tokens[index],
+        nodes=episodes.node[index],
+        rows=episodes.event_rows[index, :events],
+        audience=episodes.event_audience[index, :events],
+        step=episodes.event_step[index, :events],
+    )
+    return _states(table, past, decisions)
+
+
+_MADE = ("seat", "phase", "action", "start", "end")  # what is needed of behaviours
+_ROW = ("kind", "actor", "target", "value")  # of the log
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Past:
+    """An episode that is over: roles [N], behaviours by field, streams and how their tokens came about, and the log."""
+
+    role: np.ndarray
+    made: Mapping[str, list[int]]
+    tokens: Sequence[np.ndarray]
+    nodes: Sequence[np.ndarray]
+    rows: np.ndarray
+    audience: np.ndarray
+    step: np.ndarray
+
+
+def _states(table: Table, past: _Past, decisions: Iterable[int]) -> list[str]:
+    """The states before these decisions."""
+    seats, wanted = len(past.role), frozenset(decisions)
+    told: list[list[_Told]] = [[] for _ in past.role]
+    secret = [told_in_secret(past.rows, past.audience, seat, seats) for seat in range(seats)]
+    read, found = [0] * seats, []
+    for number in range(max(wanted, default=-1) + 1):
+        seat, phase, action, start, end = (past.made[name][number] for name in _MADE)
         exchange = Exchange(
-            phase=int(made["phase"][number]),
-            news=tokens[read[seat] : start],
-            reply=tokens[start:end],
-            nodes=nodes[first[seat] + start : first[seat] + end],
-            action=int(made["action"][number]),
+            phase=phase,
+            news=past.tokens[seat][read[seat] : start],
+            reply=past.tokens[seat][start:end],
+            nodes=past.nodes[seat][start:end],
+            action=action,
         )
         now = _told(table, exchange)
-        secrets = _secrets(table, rows[told_in_secret(rows, audience, seat, len(roles)) & (step <= number)])
-        found.append(_text(table, int(roles[seat]), [*told[seat], dataclasses.replace(now, reply=())], secrets))
+        if number in wanted:
+            secrets = _secrets(table, past.rows[secret[seat] & (past.step <= number)])
+            found.append(_text(table, int(past.role[seat]), [*told[seat], dataclasses.replace(now, reply=())], secrets))
         told[seat].append(now)
         read[seat] = end
     return found
-
-
-def _nodes(record: Record) -> tuple[np.ndarray, np.ndarray]:
-    """How each token of a record came about, and where each seat's stream begins among them."""
-    lengths = np.asarray(record.fields["seats"]["length"])
-    nodes = np.zeros(int(lengths.sum()), np.int16)
-    nodes[record.fields["sampled"]["position"]] = record.fields["sampled"]["node"]
-    return nodes, np.cumsum(lengths) - lengths
 
 
 def _told(table: Table, exchange: Exchange) -> _Told:

@@ -12,24 +12,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from maro_jax.run.directory import recorded_config
+from maro_jax.run.device_config import DeviceConfig
 from maro_jax.run.fields import ConfigError, check, check_choice, nearest, setting
-from maro_jax.run.inputs import (
-    EXAMPLE_GAME,
-    check_model,
-    check_processes,
-    check_targets,
-    parse_games,
-)
+from maro_jax.run.inputs import EXAMPLE_GAME, check_model, check_processes, check_targets, parse_games
 from maro_jax.run.presets import PRESETS
+from maro_jax.run.warm_start_config import WarmStartConfig
 
 MEETING_PAST_SELVES = ("past", "league")  # values of --opponents
 FORKING = ("fork", "fork_dr")  # values of --decompose
+BY_VALUE = ("value", "pnlc", "fork_dr")
 MATCHMAKING = ("pfsp", "uniform")
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(DeviceConfig, WarmStartConfig):
     """Everything that decides a training run; its run directory refuses any other."""
 
     preset: str = setting("werewolf-tiny", "named set of defaults; the flags you give override it", group="run")
@@ -91,14 +87,18 @@ class TrainConfig:
         "credit of a behaviour: its seat's outcome (none: for the last alone; discounted: "
         "less early on), prospects moved (value), rules beside it, other replies (fork)",
         group="credit",
-        choices=("none", "outcome", "discounted", "value", "rules", *FORKING),
+        choices=("none", "outcome", "discounted", "value", "pnlc", "rules", *FORKING),
     )
+    critic: str = setting(
+        "", "for --decompose=pnlc, which is value with prospects told by a critic: its folder (docs/pnlc.md)",
+        group="credit", example="critics/werewolf",
+    )  # fmt: skip
     discount: float = setting(
         0.9, "factor a behaviour for --decompose=discounted", group="credit",
         positive=True, high=1,
     )  # fmt: skip
     value_decay: float = setting(
-        0.95, "lambda of --decompose=value, fork_dr: 1 is the outcome less what was expected, 0 the next change of it",
+        0.95, "lambda of --decompose=value, pnlc, fork_dr: 1 is the outcome less what was expected, 0 its next change",
         group="credit", low=0, high=1,
     )  # fmt: skip
     rules_weight: float = setting(
@@ -184,16 +184,6 @@ class TrainConfig:
         group="learning", low=1,
     )  # fmt: skip
 
-    warm_start_games: int = setting(
-        10240, "scripted games to clone first, of each game; 0: none", group="warm start", low=0
-    )
-    warm_start_from: str = setting(
-        "", "a run of the same model and game: begin with its warm start instead of cloning anew",
-        group="warm start", example="runs/werewolf-tiny",
-    )  # fmt: skip
-    warm_start_batch: int = setting(12, "games an optimizer step", group="warm start", low=1)
-    warm_start_learning_rate: float = setting(4e-3, "of the optimizer, at first", group="warm start", positive=True)
-
     eval_every: int = setting(
         5, "iterations between matches against the warm start; 0: none", group="evaluation", low=0
     )
@@ -217,49 +207,6 @@ class TrainConfig:
         group="episodes on disk", low=0, example="64",
     )  # fmt: skip
 
-    data: int = setting(0, "mesh size of data parallelism; 0: all devices left", group="devices", low=0)
-    fsdp: int = setting(1, "mesh size over which parameters are sharded", group="devices", low=1)
-    tensor: int = setting(1, "mesh size of tensor parallelism", group="devices", low=1)
-    cpu_devices: int = setting(
-        0, "virtual devices on a CPU, of all processes together; 0: as many as cores, if the batch divides by them",
-        group="devices", low=0,
-    )  # fmt: skip
-    remat: str = setting(
-        "auto", "what a gradient computes again instead of keeping it: nothing (none), all but matrix products (dots), "
-        "whole layers (full); auto: full from 8 layers on", group="devices",
-        choices=("auto", "none", "dots", "full"),
-    )  # fmt: skip
-    matmul_precision: str = setting(
-        "default", "precision of matrix products", group="devices",
-        choices=("default", "high", "highest"),
-    )  # fmt: skip
-    distributed: str = setting(
-        "off", "auto: several processes find each other as Cloud TPU, SLURM, Open MPI or Kubernetes tells JAX; all run "
-        "the same command", group="processes", choices=("off", "auto"),
-    )  # fmt: skip
-    coordinator: str = setting(
-        "", "elsewhere: the first process's address, the same in all; its port must be free", group="processes",
-        example="10.0.0.1:8476",
-    )  # fmt: skip
-    num_processes: int = setting(0, "with --coordinator: how many processes there are", group="processes", low=0)
-    process_id: int = setting(
-        -1, "with --coordinator: which of them this is, counted from 0", group="processes", low=-1, example="0"
-    )
-    join_minutes: float = setting(
-        30.0, "how long a process waits for the others at the start", group="processes", positive=True
-    )
-    heartbeat_seconds: int = setting(
-        100, "a process that is silent for so long is lost, and the others end", group="processes", low=5
-    )
-    tensorboard: bool = setting(
-        False, "keep the metrics as event files too, in the run's folder tensorboard (needs the extra tensorboard)",
-        group="devices",
-    )  # fmt: skip
-    profile: bool = setting(
-        False, "write a trace of one iteration of self-play to the run's folder profile (on a CPU hundreds of MB)",
-        group="devices",
-    )  # fmt: skip
-
     def validate(self) -> None:
         """Checks everything that can be known without devices, game or weights.
 
@@ -274,8 +221,7 @@ class TrainConfig:
         self._check_unused()
         self._check_adapter()
         check_processes(self.distributed, self.coordinator, self.num_processes, self.process_id, self.cpu_devices)
-        if self.warm_start_from:
-            self._check_source()
+        self.check_warm_start(self.games, self.model)
         if not self.iterations and not self.warm_iterations:
             raise ConfigError(
                 "--iterations=0 with --warm_start_games=0 leaves nothing to do, for example --iterations=16"
@@ -309,7 +255,7 @@ class TrainConfig:
     @property
     def judges_by_value(self) -> bool:
         """Whether behaviours are credited by a value function."""
-        return self.decompose in ("value", "fork_dr")
+        return self.decompose in BY_VALUE
 
     @property
     def forks(self) -> bool:
@@ -340,11 +286,6 @@ class TrainConfig:
         self._check_divides(num_devices)
         return data, self.fsdp, self.tensor
 
-    @property
-    def joins_others(self) -> bool:
-        """Whether the run is trained by processes that have to find each other first."""
-        return bool(self.coordinator) or self.distributed == "auto"
-
     def num_cpu_devices(self, num_cores: int | None = None) -> int:
         """Virtual devices of this process on a CPU: its share of those asked for, else the most that fit and divide.
 
@@ -373,6 +314,8 @@ class TrainConfig:
         no_adapter = "" if self.lora_rank else "without an adapter"
         no_rules = "" if self.decompose == "rules" else f"with --decompose={self.decompose}"
         no_value = "" if self.judges_by_value else f"with --decompose={self.decompose}"
+        no_critic = "" if self.decompose == "pnlc" else f"with --decompose={self.decompose}"
+        no_data = "" if self.warm_start_data else "without --warm_start_data"
         no_forks = "" if self.forks else f"with --decompose={self.decompose}"
         for name, reason, remedy in (
             ("pool_size", no_pool, "--opponents=league"),
@@ -385,6 +328,8 @@ class TrainConfig:
             ("lora_alpha", no_adapter, "--lora_rank=8"),
             ("lora_targets", no_adapter, "--lora_rank=8"),
             ("rules_weight", no_rules, "--decompose=rules"),
+            ("critic", no_critic, "--decompose=pnlc"),
+            ("warm_start_holders", no_data, "--warm_start_data=FOLDER"),
         ):
             value = getattr(self, name)
             if reason and value != getattr(type(self), name):
@@ -424,26 +369,16 @@ class TrainConfig:
                 f"--shuffle_outcomes is the control in which nothing may be learnt, but --decompose={self.decompose} "
                 "tells good from bad without them; set --decompose=outcome"
             )
+        if self.decompose == "pnlc" and not Path(self.critic or "-").expanduser().is_dir():
+            raise ConfigError(
+                f"--decompose=pnlc needs the folder of a critic of the game, and --critic={self.critic} is none; "
+                "python -m maro_jax.pnlc train makes one, for example --critic=critics/werewolf"
+            )
         if self.episodes % self.deal_group:
             raise ConfigError(
                 f"--episodes={self.episodes} does not divide into deals of --deal_group={self.deal_group} episodes, "
                 f"for example --episodes={round_up(self.episodes, self.deal_group)}"
             )
-
-    def _check_source(self) -> None:
-        """The run that a warm start is taken from must be one, and of the same model and game."""
-        source = recorded_config(Path(self.warm_start_from).expanduser())
-        if source is None:
-            raise ConfigError(
-                f"--warm_start_from={self.warm_start_from} is no folder of a run, for example "
-                "--warm_start_from=runs/werewolf-tiny"
-            )
-        for name in ("model", "games"):
-            if source.get(name) != getattr(self, name):
-                raise ConfigError(
-                    f"--warm_start_from={self.warm_start_from} was trained with --{name}={source.get(name)}, not "
-                    f"--{name}={getattr(self, name)}; set the same, or leave --warm_start_from out"
-                )
 
     def _check_divides(self, shards: int) -> None:
         for name, value, what in (

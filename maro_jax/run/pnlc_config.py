@@ -8,10 +8,9 @@ from pathlib import Path
 from maro_jax.run.embedder_names import EXAMPLE, parse_embedder
 from maro_jax.run.evaluate_config import SCRIPTED
 from maro_jax.run.fields import ConfigError, check, check_choice, setting
-from maro_jax.run.inputs import check_model, check_new_folder, check_player, parse_games
+from maro_jax.run.inputs import WHO, check_model, check_new_folder, check_player, parse_games
 
 EITHER = "either"
-WHO = ("learner", "opponent", "heuristic", "random", "person", "api")  # holders as a dataset names them
 _GAME = "persuasion-v0:thought_tokens=12"
 
 
@@ -31,6 +30,18 @@ class CollectConfig:
         "", "who holds the other sides: heuristic or random, and the player every side by turns; empty: the player",
         group="collect", example="heuristic",
     )  # fmt: skip
+    critic: str = setting(
+        "", "a critic that chooses among thoughts of the player, for a policy to learn from its choices; empty: none",
+        group="collect", example="critics/persuasion",
+    )  # fmt: skip
+    num_thoughts: int = setting(4, "with --critic: thoughts it chooses among", group="collect", low=2, high=64)
+    embedder: str = setting(
+        "", "with --critic: the embedder it was trained with, if that is elsewhere now", group="collect",
+        example="policy:runs/persuasion",
+    )  # fmt: skip
+    ignore_calibration: bool = setting(
+        False, "with --critic: let it choose though held-out games did not show that it knows anything", group="collect"
+    )
     episodes: int = setting(2500, "games to play", group="collect", low=1)
     temperature: float = setting(1.0, "sampling temperature of a model", group="collect", positive=True)
     lanes: int = setting(128, "games played side by side", group="collect", low=1)
@@ -64,7 +75,26 @@ class CollectConfig:
         if self.is_scripted and self.temperature != 1:
             raise ConfigError(f"--temperature={self.temperature} means nothing to --player={self.player}, who samples "
                               "no tokens; leave it out")  # fmt: skip
+        self._check_critic()
         check_new_folder("out", self.out)
+
+    def _check_critic(self) -> None:
+        """Checks that a critic has one player to choose for, and that nothing is said of one that is not there."""
+        if not self.critic:
+            for name in ("num_thoughts", "embedder", "ignore_calibration"):
+                if getattr(self, name) != getattr(CollectConfig, name):
+                    raise ConfigError(f"--{name}={getattr(self, name)} means nothing without --critic; leave it out")
+            return
+        if not Path(self.critic).expanduser().is_dir():
+            raise ConfigError(
+                f"--critic={self.critic} is no folder; name the one that train wrote, for example "
+                "--critic=critics/persuasion"
+            )
+        if self.player == EITHER:
+            raise ConfigError(
+                f"--critic={self.critic} chooses for one player, and --player={EITHER} are two, for example "
+                "--player=random"
+            )
 
     @property
     def is_scripted(self) -> bool:

@@ -198,7 +198,7 @@ def of_deal(batch: Batch, eligible, size: int, episode: int, seat: int) -> tuple
 def credit(options, statistics: Statistics, batch: Batch, side_of_role, decay) -> Credit:
     """Credits a batch and adds it to `statistics`, which the first batch reads itself."""
     share = batch.share if options.decompose == "fork" else 1.0
-    if options.decompose in ("value", "fork_dr"):
+    if options.decompose in ("value", "pnlc", "fork_dr"):
         returns, carried = by_value(batch, batch.eligible, options.value_decay), batch.eligible
         if options.decompose == "fork_dr":
             returns = doubly_robust(batch, returns)

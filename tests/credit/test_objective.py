@@ -76,7 +76,7 @@ def test_rules_touch_nothing_that_they_do_not_speak_of(baseline):
 
 def test_what_a_decomposition_needs_has_to_be_passed():
     batch = naive.random_batch(0, naive.SHAPES[0])
-    needed = {"value": "values", "fork_dr": "values", "rules": "scores", "fork": "forked"}
+    needed = {"value": "values", "pnlc": "values", "fork_dr": "values", "rules": "scores", "fork": "forked"}
     for name, argument in needed.items():
         with pytest.raises(ValueError, match=f"decompose='{name}' does not go by outcomes alone: pass {argument}="):
             credit(library.CreditOptions(decompose=name), balance.init(3, 2), **batch.arrays, side_of_role=SIDE_OF_ROLE)
@@ -326,7 +326,7 @@ def test_the_reference_carries_no_gradient(utility):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"decompose": "rule"}, "decompose must be one of none, outcome, discounted, value, rules, fork, fork_dr"),
+        ({"decompose": "rule"}, "decompose must be one of none, outcome, discounted, value, pnlc,"),
         ({"rules_weight": 0.0}, "rules_weight must be above 0"),
         ({"baseline": "seat"}, "baseline must be one of none, role, cell"),
         ({"balance": "label"}, "balance must be one of none, role, role_label"),
