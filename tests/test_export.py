@@ -122,7 +122,7 @@ REFUSALS = {
     "no folder": (["{place}/run"], "name --out, the folder to write, for example"),
     "not a run": (["{place}/began", "--out={new}"], "is not the folder of a run"),
     "a run without weights": (["{place}/young", "--out={new}"], "is a run without a checkpoint so far"),
-    "a folder in a missing one": (["{place}/run", "--out={new}/a"], "lies in a folder that does not exist"),
+    "a folder in a file": (["{place}/run", "--out={place}/run/config.json/a"], "config.json is a file; name another"),
     "a folder that exists": (["{place}/run", "--out={place}/other"], "exists already and is never overwritten"),
     "a model that is gone": (["{place}/run", "--out={new}", "--model={new}/gone"], "does not exist; it must be"),
     "another model": (["{place}/run", "--out={new}", "--model={place}/other"], "checkpoint 7 does not fit"),

@@ -4,6 +4,9 @@ Q makes a forecast for every goal of every held-out transition; what came is whe
 episode's end, in that transition or later. The log loss of a chance p is −log p where the goal was reached and
 −log(1 − p) where not. The gain is the log loss of the chance before the thought less that of Q: what the thought tells.
 Its interval resamples whole episodes, since forecasts of one episode are about the same events.
+
+The gain compares two networks that were trained alike and sees nothing that is wrong with both. So Q is also held
+against how often each goal was reached in the other episodes, a forecast that knows neither state nor thought.
 """
 
 from __future__ import annotations
@@ -53,6 +56,8 @@ class Calibration:
       confidence: of the interval.
       error: Q's expected calibration error, Σ forecasts · |forecast − frequency| of the bins, over all forecasts.
       bins: Q's reliability diagram.
+      rates_log_loss: of each goal's share in the other episodes as its forecast; None of critics kept before this was
+        measured.
     """
 
     episodes: int
@@ -67,14 +72,26 @@ class Calibration:
     confidence: float
     error: float
     bins: tuple[Bin, ...]
+    rates_log_loss: float | None = None
+
+    @property
+    def beats_rates(self) -> bool:
+        """Whether Q forecasts better than the mere shares of the goals."""
+        return self.rates_log_loss is None or self.q_log_loss < self.rates_log_loss
 
     @property
     def may_guide(self) -> bool:
-        """Whether the thought was shown to tell something: the gain's whole interval is above 0."""
-        return self.gain_low > 0
+        """Whether the thought was shown to tell something, the gain's whole interval above 0, by a sound forecast."""
+        return self.gain_low > 0 and self.beats_rates
 
     def require_guidance(self) -> None:
         """Raises `ConfigError` for a critic that may not guide."""
+        if not self.beats_rates:
+            raise ConfigError(
+                f"this critic may not guide: on {self.episodes} held-out episodes its log loss is "
+                f"{self.q_log_loss:.4f}, and to forecast each goal by how often it is reached gives "
+                f"{self.rates_log_loss:.4f}; train it with --future_goals=0 --expectile=0.5, or on more episodes"
+            )
         if not self.may_guide:
             raise ConfigError(
                 f"this critic may not guide: on {self.episodes} held-out episodes its log loss with the thought is "
@@ -112,7 +129,9 @@ def calibrate(
         raise ConfigError("the data have other goals than the critic; judge it by data with its own goals")
     if not len(rows):
         raise ConfigError("there is no held-out transition to judge the critic by; hold out more episodes")
-    came = reached_later(data)[rows]
+    all_came = reached_later(data)
+    came, others = all_came[rows], np.delete(all_came, rows, axis=0)
+    rates = (others.sum(axis=0) + 1) / (len(others) + 2)  # of Laplace: never 0 or 1
     chances: dict[str, list[np.ndarray]] = {"q": [], "v": [], "before": []}
     for part in np.array_split(rows, -(-len(rows) // ROWS_AT_A_TIME)):
         chances["q"].append(np.asarray(critic.q(data.state[part], data.thought[part])))
@@ -136,6 +155,7 @@ def calibrate(
         confidence=confidence,
         error=calibration_error(bins),
         bins=bins,
+        rates_log_loss=float(log_loss(rates, came).mean()),
     )
 
 

@@ -117,13 +117,16 @@ def calibration_lines(found: Calibration) -> list[str]:
         for each in found.bins if each.forecasts
     ]  # fmt: skip
     interval = f"[{found.gain_low:.4f}, {found.gain_high:.4f}]"
-    verdict = "it may guide" if found.may_guide else "it may not guide: the whole interval must be above 0"
+    verdict = "it may guide" if found.may_guide else "it may not guide: " + (
+        "the whole interval must be above 0" if found.beats_rates else "the goals' shares forecast better"
+    )  # fmt: skip
+    shares = "" if found.rates_log_loss is None else f", {found.rates_log_loss:.4f} by the goals' shares alone"
     return [
         table(("chance", "forecasts", "mean", "came true"), bins),
         "",
         f"held out: {found.transitions:,} decisions in {found.episodes:,} episodes, {found.goals} goals",
         f"calibration error {found.error:.4f}; log loss {found.q_log_loss:.4f} with the thought, "
-        f"{found.before_log_loss:.4f} before it",
+        f"{found.before_log_loss:.4f} before it" + shares,
         f"gain {found.gain:.4f} {interval} ({100 * found.confidence:g} %): {verdict}",
     ]
 

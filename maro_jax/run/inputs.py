@@ -182,7 +182,7 @@ def check_new_folder(name: str, value: str) -> None:
     """Checks that a folder can be made, before the work it is to hold is done.
 
     Raises:
-      ConfigError: there is something already, or it lies in a folder that is missing or cannot be written.
+      ConfigError: there is something already, or folders cannot be made there.
     """
     path = Path(value).expanduser().resolve()
     if path.exists():
@@ -190,9 +190,10 @@ def check_new_folder(name: str, value: str) -> None:
             f"--{name}={value} exists already and is never overwritten; name a new folder, for example "
             f"--{name}={value.rstrip('/')}-2"
         )
-    if not path.parent.is_dir():
-        raise ConfigError(f"--{name}={value} lies in a folder that does not exist; make it, or name another folder")
-    if not os.access(path.parent, os.W_OK):
+    there = next(parent for parent in path.parents if parent.exists())
+    if not there.is_dir():
+        raise ConfigError(f"--{name}={value} cannot be made: {there} is a file; name another folder")
+    if not os.access(there, os.W_OK):
         raise ConfigError(f"--{name}={value} cannot be written: permission denied; name another folder")
 
 

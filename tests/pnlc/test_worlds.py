@@ -83,6 +83,21 @@ def test_thoughts_that_tell_something_may_guide():
     assert found.error < 0.02 and sum(each.forecasts for each in found.bins) == came.size
 
 
+def test_a_critic_that_is_worse_than_the_goals_shares_may_not_guide():
+    """Goals of the trajectory's own future make both Q and V near 1, and between the two Q may still gain."""
+    data = chain_sample().data
+    rows = held_out(data)
+    came, others = reached_later(data)[rows], np.delete(reached_later(data), rows, axis=0)
+    shares = np.broadcast_to(others.mean(axis=0), came.shape)
+    sound, wrong = calibrate(chain_critic(), data, rows), calibrate(chain_critic(future_goals=1.0), data, rows)
+    assert sound.rates_log_loss == pytest.approx(log_loss(shares, came).mean(), abs=1e-3) == wrong.rates_log_loss
+    assert sound.q_log_loss < sound.rates_log_loss < wrong.q_log_loss and not wrong.may_guide
+    with pytest.raises(ConfigError, match="forecast each goal by how often it is reached gives"):
+        wrong.require_guidance()
+    unmeasured = dataclasses.replace(wrong, rates_log_loss=None, gain_low=0.1)
+    unmeasured.require_guidance()
+
+
 def test_thoughts_that_tell_nothing_may_not_guide():
     """Also where V is optimistic, and so a worse forecast than Q for no merit of the thought."""
     data = chain_sample().data
