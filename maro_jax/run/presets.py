@@ -6,6 +6,22 @@ from typing import Any
 # So near to the reference both reference points agree, and this one needs no forward pass of it.
 TINY_CREDIT: Mapping[str, Any] = {"reference_point": "sampled_kl"}
 
+# A Hugging Face model (--model) that thinks and speaks, on all devices of a slice; lanes follow from their memory.
+# Nothing of this has run on such a slice: docs/pods.md has the memory it plans.
+_POD: Mapping[str, Any] = {
+    "games": "werewolf-v0:num_seats=6,max_days=3,speech_tokens=32,thought_tokens=64",
+    "capacity": 2048,
+    "overflow": "truncate",
+    "warm_start_games": 0,
+    "opponents": "past",
+    "lanes": 0,
+    "optimizer": "adam",
+    "learning_rate": 2e-6,
+    "remat": "full",
+    "eval_games": 256,
+    "final_games": 512,
+}
+
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     # The quickstart; else the defaults of `TrainConfig` are its values.
     "werewolf-tiny": TINY_CREDIT,
@@ -34,4 +50,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "eval_games": 256,
         "final_games": 1024,
     },
+    "pod-v5e-16": {**_POD, "episodes": 1024, "fsdp": 16, "distributed": "auto"},
+    "pod-v5p-16": {**_POD, "episodes": 1024, "fsdp": 8, "distributed": "auto"},  # 8 chips: its name counts cores
+    "pod-v6e-16": {**_POD, "episodes": 1024, "fsdp": 16, "distributed": "auto"},
+    "pod-h200-8": {**_POD, "episodes": 1024, "fsdp": 8},
 }
