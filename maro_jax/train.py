@@ -385,9 +385,8 @@ def _keep_episodes(
 
     episodes = [(of.episodes, of.plan) for of in played]
     if done <= trainer.warm_iterations:
-        if trainer.cloned:  # these are on disk
-            return
-        recorder.add("warm_start", episodes, Origin(config.seed, CLONE, done))
+        if not trainer.cloned:  # those are on disk
+            recorder.add("warm_start", episodes, Origin(config.seed, CLONE, done))
         return
     opponent = trainer.warm_iterations + int(report.get("opponent_born", 0))
     recorder.add(

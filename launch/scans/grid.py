@@ -19,7 +19,7 @@ _NOT_OF_A_TRIAL = ("run_dir", "seed", "save_every_minutes", "keep_checkpoints")
 # Swept fields in which trials that share a warm start cannot differ, or differ on purpose.
 _OF_A_WARM_START = (
     "preset", "model", "games", "capacity", "overflow", "warm_start_games", "warm_start_batch",
-    "warm_start_learning_rate",
+    "warm_start_learning_rate", "warm_start_data", "warm_start_holders",
 )  # fmt: skip
 _SEEDS_EXAMPLE = "for example --seeds=0,1,2 or --seeds=0-4"
 

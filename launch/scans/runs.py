@@ -103,7 +103,7 @@ def make_runs(trials: Sequence[Trial], seeds: Mapping[str, Sequence[int]], out: 
             config = dataclasses.replace(trial.config, seed=seed, run_dir=str(out / trial.id / f"seed{seed}"))
             if trial.warm_start is not None:
                 warm_start = _warm_run(trial.warm_start, seed, out)
-                config = dataclasses.replace(config, warm_start_from=warm_start.config.run_dir)
+                config = config.with_warm_start_of(warm_start.config.run_dir)
             runs.append(Run(f"{trial.id}-seed{seed}", f"{trial.label} seed {seed}", config, trial, warm_start))
     return runs
 

@@ -14,6 +14,8 @@ from maro_jax.run.fields import ConfigError
 from maro_jax.selfplay.episodes import HOLDERS, Episodes
 from maro_jax.selfplay.table import Table
 
+MOST_TRIED = 256  # games that are looked into at the beginning
+
 
 class ClonedGames:
     """The episodes of some datasets, over and over, each time in another order."""
@@ -29,15 +31,21 @@ class ClonedGames:
           seed: of the orders.
 
         Raises:
-          ConfigError: a dataset cannot be read, or is of another game or tokenizer.
+          ConfigError: a dataset cannot be read, is of another game or tokenizer, or has nothing to clone in its first
+            games.
         """
         self._sources = [EpisodeSource(folder) for folder in folders]
         for folder, source in zip(folders, self._sources, strict=True):
             _check(folder, source, table)
         self._table, self._capacity, self._seed = table, capacity, seed
-        self._names = " or ".join(holders)
         self._holders = np.array([HOLDERS.index(holder) for holder in holders])
         self._first = np.cumsum([0, *(len(source) for source in self._sources)])
+        tried = min(len(self), MOST_TRIED)
+        if not self.episodes(0, tried, Tally())[1].any():
+            raise ConfigError(
+                f"--warm_start_data: in {tried} games there is no behaviour of {' or '.join(holders)}, or a stream of "
+                f"each was full or is longer than {capacity} tokens; choose other --warm_start_holders, for example all"
+            )
 
     def __len__(self) -> int:
         return int(self._first[-1])
@@ -51,10 +59,7 @@ class ClonedGames:
           tally: counts the games and the time that reading takes.
 
         Returns:
-          Episodes on the host, and bool[E, B]. Nothing is cloned of what was cut off where a stream was full.
-
-        Raises:
-          ConfigError: there is nothing to clone in them.
+          Episodes on the host, and bool[E, B]. Nothing is cloned of games in which a stream was full or is too long.
         """
         clock = time.perf_counter()
         turn, place = np.divmod(first + np.arange(count), len(self))
@@ -69,11 +74,6 @@ class ClonedGames:
         made = episodes.behaviours
         fits = ~episodes.overflowed & (episodes.lengths.max(axis=1) <= self._capacity)
         wanted = (made.seat >= 0) & np.isin(made.holder, self._holders) & fits[:, None]
-        if not wanted.any():
-            raise ConfigError(
-                f"--warm_start_data: none of {count} games has a behaviour of {self._names}, or all their streams are "
-                f"longer than {self._capacity} tokens; choose other --warm_start_holders, for example all"
-            )
         tally.games += count
         tally.seconds += time.perf_counter() - clock
         return episodes, wanted

@@ -157,7 +157,8 @@ class Trainer:
         if self.config.decompose == "pnlc":
             from maro_jax.pnlc.expectation import CriticExpectation  # most runs need no critic, nor datasets
 
-            return CriticExpectation(self.config.critic, self.decisions.tables, layout[1])
+            named = self.config.critic, self.config.critic_embedder
+            return CriticExpectation(*named, self.decisions.tables, layout[1])
         return ValueFunction(self.decisions, self.learner.shapes, *layout)
 
     def _cloned(self) -> ClonedGames:

@@ -128,9 +128,9 @@ def guided_examples(
     actor = PolicyActor(table, trained.params, config.temperature) if trained else ScriptedActor(table, config.player)
     agent = BestOf(actor, config.num_thoughts, by_critic(guide, functools.partial(state_of_turn, table)))
     number = np.arange(config.episodes)
-    held = seated(config, number, table)
-    own = held[0, 0]  # the player holds the first side of the first game
-    holders = np.where(held == own, API, held).astype(np.int8)
+    holders, sides = seated(config, number, table), len(table.spec.sides)
+    guided = number[:, None] % sides == np.arange(sides) if config.opponent else np.ones_like(holders, bool)
+    holders = np.where(guided, API, holders).astype(np.int8)
     plan = RolloutPlan(number.astype(np.int32), number.astype(np.int32), holders)
     told = f"{config.player}, guided by {config.critic}"
     origin = Origin(config.seed, players={API: told}, weights={API: trained.iterations} if trained else {})

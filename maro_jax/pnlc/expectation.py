@@ -1,9 +1,10 @@
 """What outcome a critic lets expect before a behaviour: `--decompose=pnlc`.
 
-Φ(x) = w · f(x), where f holds 2 V(s, g) − 1 for each goal g of the critic, s the text of all that the seat had seen,
-and an indicator of the phase. The critic stays as it is: it knows the games that it was trained on, often a weaker
-player's. w makes an expectation of the outcome of its chances, and follows the policy: ridge over past iterations, as
-for the value function that reads the policy's hidden states (`maro_jax.learner.value`), lagged like that.
+Φ(x) = w · f(x), where f holds 2 V(s, g) − 1 for each goal g of the critic, V its mean chance before a thought
+(`Critic.before_thought`), s the text of all that the seat had seen, and an indicator of the phase. The critic stays as
+it is: it knows the games that it was trained on, often a weaker player's. w makes an expectation of the outcome of its
+chances, and follows the policy: ridge over past iterations, as for the value function that reads the policy's hidden
+states (`maro_jax.learner.value`), lagged like that.
 
 That a value of PNLC (arXiv:2505.18098) serves as MARO's decomposition (arXiv:2601.12323) so is ours.
 """
@@ -34,16 +35,17 @@ STATES_AT_A_TIME = 1024  # one program serves all
 class CriticExpectation(FadingRidge):
     """Judges behaviours by what a critic makes of the states before them."""
 
-    def __init__(self, folder: str, tables: tuple[Table, ...], replicated: NamedSharding):
+    def __init__(self, folder: str, embedder: str, tables: tuple[Table, ...], replicated: NamedSharding):
         """Opens the critic and its embedder.
 
         Args:
           folder: of the critic.
+          embedder: the one that it was trained with, if that is elsewhere now; empty: where it was then.
           tables: the run's game, laid out for the policy; one only.
           replicated: how the statistics lie on the devices.
 
         Raises:
-          ConfigError: the critic cannot be read, or is of another game.
+          ConfigError: critic or embedder cannot be read, or the critic is of another game.
         """
         saved = load(folder)
         names = [table.spec.name for table in tables]
@@ -53,7 +55,7 @@ class CriticExpectation(FadingRidge):
                 "critic of that game, and play it alone"
             )
         [self._table] = tables
-        self._critic, self._embedder = saved.critic, embedder_of(saved.embedder)
+        self._critic, self._embedder = saved.critic, embedder_of(embedder or saved.embedder)
         super().__init__(len(saved.goals) + len(self._table.spec.phases), replicated)
 
     def judge(

@@ -59,7 +59,7 @@ def save(folder: str | Path, saved: SavedCritic) -> None:
     Raises:
       ConfigError: there is something in its place, or the goals have not a text, a utility and a reach each.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if folder.exists() or folder.is_symlink():
         raise ConfigError(f"{folder} exists already and is not overwritten; name a new folder to save the critic in")
     for name, of_goals in (("texts", saved.goals), ("utilities", saved.utilities), ("distances", saved.reach)):
@@ -98,7 +98,7 @@ def load(folder: str | Path) -> SavedCritic:
     Raises:
       ConfigError: there is no critic, one of another format, or one whose files are not those that were saved.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     document = _document(folder)
     damaged = ConfigError(f"{folder / WEIGHTS} is not the file that was saved; copy the critic's folder again")
     try:

@@ -15,7 +15,7 @@ from typing import Any
 from maro_jax.run.device_config import DeviceConfig
 from maro_jax.run.fields import ConfigError, check, check_choice, nearest, setting
 from maro_jax.run.inputs import EXAMPLE_GAME, check_model, check_processes, check_targets, parse_games
-from maro_jax.run.presets import PRESETS
+from maro_jax.run.presets import FOR_PODS, PRESETS
 from maro_jax.run.warm_start_config import WarmStartConfig
 
 MEETING_PAST_SELVES = ("past", "league")  # values of --opponents
@@ -96,6 +96,10 @@ class TrainConfig(DeviceConfig, WarmStartConfig):
     discount: float = setting(
         0.9, "factor a behaviour for --decompose=discounted", group="credit",
         positive=True, high=1,
+    )  # fmt: skip
+    critic_embedder: str = setting(
+        "", "the embedder that the critic was trained with, if it is elsewhere now; empty: where it was then",
+        group="credit", example="policy:runs/persuasion",
     )  # fmt: skip
     value_decay: float = setting(
         0.95, "lambda of --decompose=value, pnlc, fork_dr: 1 is the outcome less what was expected, 0 its next change",
@@ -217,6 +221,11 @@ class TrainConfig(DeviceConfig, WarmStartConfig):
         check(self)
         parse_games(self.games)
         check_model(self.model)
+        if self.preset.startswith(FOR_PODS) and self.model == "tiny":
+            raise ConfigError(
+                f"--preset={self.preset} is for a Hugging Face model; name its folder, for example "
+                "--model=/models/Qwen2.5-0.5B-Instruct"
+            )
         self._check_credit()
         self._check_unused()
         self._check_adapter()
@@ -329,6 +338,7 @@ class TrainConfig(DeviceConfig, WarmStartConfig):
             ("lora_targets", no_adapter, "--lora_rank=8"),
             ("rules_weight", no_rules, "--decompose=rules"),
             ("critic", no_critic, "--decompose=pnlc"),
+            ("critic_embedder", no_critic, "--decompose=pnlc"),
             ("warm_start_holders", no_data, "--warm_start_data=FOLDER"),
         ):
             value = getattr(self, name)

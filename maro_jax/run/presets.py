@@ -6,6 +6,7 @@ from typing import Any
 # So near to the reference both reference points agree, and this one needs no forward pass of it.
 TINY_CREDIT: Mapping[str, Any] = {"reference_point": "sampled_kl"}
 
+FOR_PODS = "pod-"
 # A Hugging Face model (--model) that thinks and speaks, on all devices of a slice; lanes follow from their memory.
 # Nothing of this has run on such a slice: docs/pods.md has the memory it plans.
 _POD: Mapping[str, Any] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Self
 
 from maro_jax.run.directory import recorded_config
 from maro_jax.run.fields import ConfigError, check_choice, setting
@@ -43,6 +44,10 @@ class WarmStartConfig:
         return WHO if self.warm_start_holders == "all" else tuple(
             name.strip() for name in self.warm_start_holders.split(",")
         )  # fmt: skip
+
+    def with_warm_start_of(self, run: str) -> Self:
+        """The same configuration, but for its warm start, which is that of another run."""
+        return dataclasses.replace(self, warm_start_from=run, warm_start_data="", warm_start_holders="all")
 
     def check_warm_start(self, games: str, model: str) -> None:
         """Checks where the warm start comes from.
@@ -86,7 +91,7 @@ class WarmStartConfig:
                 f"--warm_start_data={self.warm_start_data} holds games of one kind, and --games={games} are several"
             )
         for folder in self.cloned_folders:
-            if not Path(folder).expanduser().is_dir():
+            if not folder or not Path(folder).expanduser().is_dir():
                 raise ConfigError(
                     f"--warm_start_data={folder} is no folder; name datasets, for example --warm_start_data=data/guided"
                 )

@@ -73,10 +73,10 @@ def trainer_of(config: TrainConfig, model: DecoderConfig, tokenizer: object, chi
     return Trainer([Arena(laid, mesh, **sizes, seed=0)], config)
 
 
-def planned(preset: str, model: str, tokenizer: object) -> tuple[int, MemoryPlan]:
+def planned(preset: str, model: str, folder: Path) -> tuple[int, MemoryPlan]:
     """Lanes of all chips, 0 if not one a chip fits, and the plan with them."""
     chips, memory, _ = PODS[preset]
-    config = make_config(preset)
+    config, tokenizer = make_config(preset, {"model": str(folder)}), load_tokenizer(folder)
     trainer = trainer_of(config, MODELS[model], tokenizer, chips, config.episodes // 4)
     plan = plan_memory(trainer)
     lanes = most_lanes(trainer, plan, int(0.9 * memory * 1e9))
@@ -94,9 +94,9 @@ def bound(preset: str, model: str, lanes: int) -> float:
     return lanes / ((weights + lanes / chips * STREAM * token) / (bandwidth * 1e9))
 
 
-def row(preset: str, model: str, tokenizer: object) -> dict[str, object]:
+def row(preset: str, model: str, folder: Path) -> dict[str, object]:
     """A line of the table."""
-    lanes, plan = planned(preset, model, tokenizer)
+    lanes, plan = planned(preset, model, folder)
     sizes = {"always": plan.resident, "weights to play": {"": plan.playing["weights"]}, "learning": plan.learning,
              "caches": {"": plan.playing["caches"]}}  # fmt: skip
     found = {name: sum(of.values()) / GIB for name, of in sizes.items()}
@@ -113,8 +113,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     make_model_folder(options.folder)
-    tokenizer = load_tokenizer(options.folder)
-    rows = [row(preset, model, tokenizer) for preset in PODS for model in MODELS]
+    rows = [row(preset, model, options.folder) for preset in PODS for model in MODELS]
     sizes = ("peak", "always", "weights to play", "caches", "learning")
     print(table(
         ["preset", "model", "lanes", *(f"{name}, GiB a chip" for name in sizes), "tokens/s at the limit"],

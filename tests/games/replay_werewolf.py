@@ -109,12 +109,10 @@ def _target(log: list[LogRow], start: int) -> int:
     which of these makes no difference to what follows.
     """
     named = [(KINDS[row[0]], row[2]) for row in log]
-    picks, died, guesses = [], [], []
-    for name, target in reversed(named[:start]):
-        if name == "night":
-            break
-        picks.append(target)
-    known = dict(named[start - len(picks) : start])
+    night = max(place for place in range(start) if named[place][0] == "night")
+    known = dict(named[night:start])
+    picks = [target for name, target in named[night:start] if name == "wolf_pick"]
+    died: list[int] = []
     for name, target in named[start:]:
         if name == "wolf_pick":
             picks.append(target)

@@ -147,7 +147,7 @@ def test_the_referee_agrees_with_a_thousand_games_of_other_rules(parameters: dic
 
 def judge_many(parameters: dict[str, Any], count: int) -> None:
     """Half of the games at random, the other half with heuristic players among them or alone."""
-    game, batch = make("werewolf-v0", **parameters), min(1_000, count // 2)
+    game, batch = make("werewolf-v0", **parameters), min(1_000, count // 4)
     for seed in range(count // 2 // batch):
         judge(parameters, record_games(game, batch, 100 + seed))
         judge(parameters, record_games(game, batch, 200 + seed, heuristic=(0.5, 1.0)[seed % 2]))
@@ -221,7 +221,7 @@ def test_heuristic_villages_win_more_than_random_ones_and_so_do_wolves(parameter
     game = make("werewolf-v0", **parameters)
     rate = {pair: village_wins(game, *pair, 1000).mean() for pair in np.ndindex(2, 2)}
     assert rate[1, 0] > rate[0, 0] + 0.1
-    assert rate[0, 1] < rate[0, 0] - 0.05
+    assert rate[0, 1] < rate[0, 0] - min(0.05, rate[0, 0] / 4)  # a village at random hardly wins with many roles
     assert rate[1, 1] < rate[1, 0] - 0.05
 
 

@@ -371,6 +371,17 @@ def test_tables_do_not_tell_where_the_scan_lay(scan, monkeypatch):
     assert "--run_dir=scan/" in (scan.out / "results" / "results.md").read_text()
 
 
+def test_a_shared_warm_start_clones_the_datasets_and_its_trials_do_not(scan, capsys):
+    data = (f"--warm_start_data={scan.folder}", "--warm_start_holders=api")
+    assert scan.run(RATES, "--seeds=0", "--share_warm_start", "--runner=print", "--", *data) == 0
+    warm, *trials = capsys.readouterr().out.splitlines()
+    assert all(flag in warm for flag in data) and "--iterations=0" in warm
+    assert trials and all("--warm_start_from=" in line and "_data" not in line and "api" not in line for line in trials)
+    assert scan.run("--grid=warm_start_holders=api,person", "--seeds=0", "--share_warm_start", "--", data[0]) == 0
+    warm = [line for line in scan.lines("start") if line.startswith("warm-")]
+    assert sorted(re.findall(r"--warm_start_holders=(\w+)", " ".join(warm))) == ["api", "person"]
+
+
 def test_trials_of_a_seed_share_a_warm_start(scan):
     assert scan.run(RATES, "--seeds=0,1", "--share_warm_start", "--jobs=2") == 0
     started = scan.lines("start")

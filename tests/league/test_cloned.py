@@ -1,5 +1,8 @@
 """Datasets in the warm start: every game once before any comes again, and of each the behaviours asked for."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -68,10 +71,25 @@ def test_behaviours_are_those_of_the_holders_in_games_that_fit(folders):
 
 
 def test_what_cannot_be_cloned_is_refused(folders, tmp_path):
-    with pytest.raises(ConfigError, match="none of 3 games has a behaviour of learner or api"):
-        cloned(folders, ["learner", "api"]).episodes(0, 3, Tally())
+    with pytest.raises(ConfigError, match="in 8 games there is no behaviour of learner or api, or a stream of each"):
+        cloned(folders, ["learner", "api"])
+    with pytest.raises(ConfigError, match="or is longer than 2 tokens"):
+        cloned(folders, capacity=2)
     with pytest.raises(ConfigError, match="holds no dataset"):
         cloned([str(tmp_path)])
     other = text_table("kuhn-v0", {}, "tiny")
     with pytest.raises(ConfigError, match="holds games of kuhn-v0:.*set --games to the same"):
         ClonedGames(folders, WHO, other, CAPACITY, 0)
+    words = SimpleNamespace(digest=lambda: "another")
+    with pytest.raises(ConfigError, match="token ids of tiny, and this run's model has another tokenizer"):
+        ClonedGames(folders, WHO, SimpleNamespace(spec=material.table().spec, tokenizer=words), CAPACITY, 0)
+
+
+def test_nothing_is_cloned_of_games_in_which_a_stream_was_full(folders, monkeypatch):
+    def cut(records, spec):
+        whole = to_episodes(records, spec)
+        return dataclasses.replace(whole, overflowed=np.arange(len(records)) % 2 == 0)
+
+    games = cloned(folders)
+    monkeypatch.setattr("maro_jax.league.cloned.to_episodes", cut)
+    np.testing.assert_array_equal(games.episodes(0, 8, Tally())[1].any(axis=1), np.arange(8) % 2 == 1)

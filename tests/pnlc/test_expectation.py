@@ -43,7 +43,7 @@ def given(folder):
     """The table, records, and an expectation of the critic."""
     [source], table = open_sources([str(folder / "data")])
     replicated = jax.sharding.NamedSharding(mesh_of(8), jax.sharding.PartitionSpec())
-    return table, list(source), CriticExpectation(str(folder / "critic"), (table,), replicated)
+    return table, list(source), CriticExpectation(str(folder / "critic"), "", (table,), replicated)
 
 
 def outcome_of(episodes):
@@ -111,7 +111,7 @@ def test_a_critic_of_another_game_is_refused(folder):
     kuhn, persuasion = text_table("kuhn-v0", {}, "tiny"), text_table("persuasion-v0", {}, "tiny")
     for tables, plays in (((kuhn,), "kuhn-v0"), ((persuasion, kuhn), "persuasion-v0 and kuhn-v0")):
         with pytest.raises(ConfigError, match=f"trained on persuasion-v0, and this run plays {plays};"):
-            CriticExpectation(str(folder / "critic"), tables, replicated)
+            CriticExpectation(str(folder / "critic"), "", tables, replicated)
 
 
 def preference(folder, records, holder):
@@ -144,6 +144,16 @@ def test_a_critics_choices_are_recorded_to_be_learnt_from(folder, tmp_path):
     assert {record.seats[0].holder for record in records} == {"api", "heuristic"}  # every side by turns
     unguided = preference(folder, list(EpisodeSource(folder / "data")), "random")
     assert preference(folder, records, "api") > unguided + 0.5
+
+
+def test_an_opponent_of_the_players_kind_is_not_guided(folder, tmp_path):
+    out = tmp_path / "guided"
+    with pytest.raises(SystemExit) as stop:
+        main_cli(["collect", f"--game={GAME}", "--player=random", "--opponent=random", "--episodes=8", "--lanes=8",
+                  f"--critic={folder / 'critic'}", "--ignore_calibration", f"--out={out}"])  # fmt: skip
+    assert stop.value.code == 0
+    held = [tuple(seat.holder for seat in record.seats) for record in EpisodeSource(out)]
+    assert held == [("api", "random"), ("random", "api")] * 4
 
 
 @pytest.mark.parametrize(

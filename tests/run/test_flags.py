@@ -17,7 +17,7 @@ from maro_jax.run.flags import from_args, help_text, parse, run_cli
 from maro_jax.run.play_config import PlayConfig
 from maro_jax.run.pnlc_config import CollectConfig, CriticConfig
 from maro_jax.run.pnlc_evaluate_config import PnlcEvaluateConfig
-from maro_jax.run.presets import PRESETS
+from maro_jax.run.presets import FOR_PODS, PRESETS
 from maro_jax.run.replay_config import ReplayConfig
 
 CONFIGS = [
@@ -98,6 +98,9 @@ def test_help_exits_with_0_without_a_framework():
         (["--critic=critics/x"], "--critic=critics/x means nothing with --decompose=outcome; leave it out, or set"),
         (["--decompose=pnlc"], "--decompose=pnlc needs the folder of a critic of the game, and --critic= is none"),
         (["--decompose=pnlc", "--critic=no/critic"], "and --critic=no/critic is none"),
+        (["--decompose=value", "--critic_embedder=words:64"], "--critic_embedder=words:64 means nothing with"),
+        (["--preset=pod-v6e-16"], "--preset=pod-v6e-16 is for a Hugging Face model; name its folder"),
+        (["--warm_start_data=tests,"], "--warm_start_data= is no folder"),
         (["--warm_start_data=no/data"], "--warm_start_data=no/data is no folder"),
         (["--warm_start_holders=api"], "--warm_start_holders=api means nothing without --warm_start_data"),
         (["--warm_start_data=.", "--warm_start_holders=apo"], "--warm_start_holders=apo is not one of learner"),
@@ -178,9 +181,11 @@ def test_flags_override_the_preset_and_only_they():
     assert from_args(TrainConfig, ["--noshuffle_outcomes"]).shuffle_outcomes is False
 
 
-def test_each_preset_is_valid_and_documents_its_fields():
+def test_each_preset_is_valid_and_documents_its_fields(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
     for preset in PRESETS:
-        assert make_config(preset).preset == preset
+        model = {"model": str(tmp_path)} if preset.startswith(FOR_PODS) else {}
+        assert make_config(preset, model).preset == preset
     for config in CONFIGS:
         for field in dataclasses.fields(config):
             assert field.metadata["help"] and len(field.metadata["help"]) < 160
