@@ -182,7 +182,8 @@ def test_flags_override_the_preset_and_only_they():
 
 
 def test_each_preset_is_valid_and_documents_its_fields(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_text("{}")
     for preset in PRESETS:
         model = {"model": str(tmp_path)} if preset.startswith(FOR_PODS) else {}
         assert make_config(preset, model).preset == preset
