@@ -12,6 +12,7 @@ from launch import sweep
 from launch.scans import grid, plan, statistics
 from maro_jax.run.fields import ConfigError
 
+SHIPPED = Path(plan.__file__).parent
 STUB = Path(__file__).with_name("stub_trainer.py")
 PLAN = """
 base = ["--preset=werewolf-tiny"]
@@ -132,3 +133,15 @@ def test_two_seem_alike_only_from_sixteen_seeds_on():
     assert judged(16, 0.001) is True
     assert judged(16, 0.1) is False and judged(16, 0.001, shift=0.03) is False
     assert statistics.equivalent({"n": 16, "student_90": [0, 0]}, None) is None
+
+
+@pytest.mark.parametrize("shipped", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
+def test_the_plans_that_ship_can_be_run(shipped):
+    found = plan.read_plan(shipped, [], share_warm_start=True)
+    labels = [trial.label for trial in found.trials]
+    assert found.baseline.label in labels and len(set(labels)) == len(labels) > 2
+    for contrast in found.contrasts:
+        for name in (*contrast.plus, *contrast.minus):
+            assert set(contrast.seeds) <= set(found.seeds[name])
+    matched = {(trial.config.iterations, trial.config.episodes, trial.config.final_games) for trial in found.trials}
+    assert len(matched) == 1
