@@ -217,11 +217,12 @@ def _division(kind: dict[str, int], agree: int) -> Callable[[GameSpec, Hindsight
       agree: its action to agree; those before it keep so many items.
     """
     # Bargaining and negotiation number the phases they share alike.
-    opens, answers, item_of = bargaining.OPEN, bargaining.ANSWER, jnp.asarray(bargaining.ITEM_OF_PHASE)
+    opens, answers = bargaining.OPEN, bargaining.ANSWER
     divisions = np.stack(np.meshgrid(*[np.arange(agree)] * len(ITEMS), indexing="ij"), axis=-1).reshape(-1, len(ITEMS))
 
     def rule(spec: GameSpec, episode: Hindsight) -> Verdict:
         phase, action, seat = episode.phase, episode.action, episode.seat
+        item_of = jnp.asarray(bargaining.ITEM_OF_PHASE)
         items = range(len(ITEMS))
         in_pool = episode.logged(kind["pool"])
         pool = jnp.stack([jnp.sum(jnp.where(in_pool & (episode.target == item), episode.value, 0)) for item in items])

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 
 from maro_jax.credit import balance, deals, decomposition, utility
 from maro_jax.credit.grouping import safe_ratio, sum_by_group
+from maro_jax.run.config import BY_VALUE
 
-BY_VALUE = ("value", "pnlc", "fork_dr")  # told by what was to be expected
 OPTIONS: dict[str, tuple[str, ...]] = {
     "decompose": (*decomposition.DECOMPOSITIONS, *BY_VALUE, "rules", "fork"),
     "baseline": (*balance.BASELINES, "deal"),

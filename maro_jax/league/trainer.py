@@ -77,7 +77,7 @@ class Played:
 
     Attributes:
       arena: where.
-      plan: who held which side.
+      plan: who held which side; of recorded games that are cloned the episodes tell, and not the plan.
       episodes: on the host.
       credit: what each behaviour was given; None in the warm start.
       judged: what was expected before each behaviour; None without a value function.

@@ -118,6 +118,7 @@ def guided_examples(
     Raises:
       ConfigError: the critic cannot be read, is of another game, or may not guide.
     """
+    del capacity  # actors open games of the same
     saved = load(config.critic)
     if saved.game != table.spec.name:
         raise ConfigError(

@@ -20,7 +20,7 @@ from maro_jax.run.warm_start_config import WarmStartConfig
 
 MEETING_PAST_SELVES = ("past", "league")  # values of --opponents
 FORKING = ("fork", "fork_dr")  # values of --decompose
-BY_VALUE = ("value", "pnlc", "fork_dr")
+BY_VALUE = ("value", "pnlc", "fork_dr")  # those told by what was to be expected
 MATCHMAKING = ("pfsp", "uniform")
 
 

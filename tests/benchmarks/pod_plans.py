@@ -10,29 +10,26 @@ seat that acts, here 1,024 tokens: s = (W + lanes · 1024 · κ) / bandwidth, κ
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "16"}  # before JAX looks for devices
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh
 
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
-from jax.sharding import AxisType, Mesh  # noqa: E402
-
-from games.registry import make  # noqa: E402
-from maro_jax.league.arena import Arena  # noqa: E402
-from maro_jax.league.memory import MemoryPlan, most_lanes, plan_memory  # noqa: E402
-from maro_jax.league.trainer import Trainer  # noqa: E402
-from maro_jax.policy.config import DecoderConfig  # noqa: E402
-from maro_jax.policy.decoder import Policy  # noqa: E402
-from maro_jax.policy.sharding import MESH_AXES  # noqa: E402
-from maro_jax.policy.tokenizer import load_tokenizer  # noqa: E402
-from maro_jax.run.config import TrainConfig, make_config  # noqa: E402
-from maro_jax.run.console import table  # noqa: E402
-from maro_jax.run.inputs import parse_games  # noqa: E402
-from maro_jax.selfplay.table import Table  # noqa: E402
-from tests.policy.hf_fixture import make_model_folder  # noqa: E402
+from games.registry import make
+from maro_jax.league.arena import Arena
+from maro_jax.league.memory import MemoryPlan, most_lanes, plan_memory
+from maro_jax.league.trainer import Trainer
+from maro_jax.policy.config import DecoderConfig
+from maro_jax.policy.decoder import Policy
+from maro_jax.policy.sharding import MESH_AXES
+from maro_jax.policy.tokenizer import load_tokenizer
+from maro_jax.run.config import TrainConfig, make_config
+from maro_jax.run.console import table
+from maro_jax.run.inputs import parse_games
+from maro_jax.selfplay.table import Table
+from tests.policy.hf_fixture import make_model_folder
 
 GIB = 2**30
 STREAM = 1024  # tokens of a stream that a step reads, on average
@@ -112,6 +109,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where a folder with the tokenizer is to be made")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", max(chips for chips, _, _ in PODS.values()))
     make_model_folder(options.folder)
     rows = [row(preset, model, options.folder) for preset in PODS for model in MODELS]
     sizes = ("peak", "always", "weights to play", "caches", "learning")

@@ -1,5 +1,9 @@
 """Credit by rules against plain loops over transcripts, and against the games themselves."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +21,7 @@ from tests.games.test_testing import SMALL
 from tests.games.transcripts import Replay, Transcript, record
 
 SEED = 3
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def herding(view: SeatView, key: jax.Array) -> jax.Array:
@@ -175,3 +180,15 @@ def test_whether_the_rules_speak_is_settled_before_a_behaviour(name: str):
 
 def test_every_game_has_rules():
     assert set(OF_GAME) == set(GAMES)
+
+
+def test_to_import_the_rules_asks_for_no_device():
+    """Else it could no longer be chosen on which devices, or how many, a program runs."""
+    script = "import jax, games.credit_rules; jax.config.update('jax_num_cpu_devices', 3); print(jax.device_count())"
+    hidden = ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    environment["JAX_PLATFORMS"] = "cpu"
+    told = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
+    )
+    assert told.stdout == "3\n", told.stderr
