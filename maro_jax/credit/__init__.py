@@ -20,7 +20,7 @@ from maro_jax.credit.objective import (
     credit,
     metrics,
 )
-from maro_jax.credit.utility import REFERENCE_POINTS, token_kl
+from maro_jax.credit.utility import REFERENCE_POINTS, mismatched_reference_point, token_kl
 
 __all__ = [
     "OPTIONS",
@@ -32,5 +32,6 @@ __all__ = [
     "behaviour_loss",
     "credit",
     "metrics",
+    "mismatched_reference_point",
     "token_kl",
 ]

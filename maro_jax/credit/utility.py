@@ -185,6 +185,25 @@ def zero_reference_point(kl: jax.Array, phase: jax.Array, mask: jax.Array, num_p
     return jnp.zeros((num_phases,), kl.dtype)
 
 
+def mismatched_reference_point(log_ratio: jax.Array, mask: jax.Array) -> jax.Array:
+    """z0 of KTO as published, from pairs of a prompt and another prompt's reply: max(0, mean log π/π_ref), no gradient.
+
+    For learning offline from recorded text. Both log-probabilities are of the whole vocabulary: under grammar masks a
+    foreign reply is often impossible (−inf − (−inf)). The trainer plays anew in every iteration and measures the KL
+    itself (:func:`reference_point`).
+
+    Args:
+      log_ratio: log π(y'|x) − log π_ref(y'|x) of replies y' to other prompts than x, `float32[...]`, nats.
+      mask: `bool[...]`, pairs that count.
+
+    Returns:
+      `float32[]`, nats; 0 without a pair.
+    """
+    total = jnp.sum(jnp.where(mask, log_ratio, 0.0))
+    mean = safe_ratio(total, jnp.sum(mask).astype(total.dtype), 0.0)
+    return jax.lax.stop_gradient(jnp.maximum(mean, 0.0))
+
+
 ReferencePoint = Callable[[jax.Array, jax.Array, jax.Array, int], jax.Array]
 
 REFERENCE_POINTS: dict[str, ReferencePoint] = {

@@ -7,6 +7,7 @@ import dataclasses
 import math
 
 import numpy as np
+import torch
 
 # Few shapes and many seeds: every new shape costs a compilation, a new seed costs nothing.
 SHAPES = ((1, 1, 1), (3, 5, 2), (6, 14, 4))
@@ -253,6 +254,18 @@ def published_kto(log_ratio, good, weight, beta, reference_point) -> float:
     if good:
         return weight * (1 - sigmoid(beta * (log_ratio - reference_point)))
     return weight * (1 - sigmoid(beta * (reference_point - log_ratio)))
+
+
+def published_kto_batch(
+    policy, reference, mismatched, mismatched_reference, good, beta, desirable, undesirable
+) -> torch.Tensor:
+    """KTO's loss of a batch as TRL's documentation and trainer give it; log-probabilities of whole replies."""
+    with torch.no_grad():
+        point = (mismatched - mismatched_reference).mean().clamp(min=0)
+    ratio = policy - reference
+    wanted = desirable * (1 - torch.sigmoid(beta * (ratio[good] - point)))
+    unwanted = undesirable * (1 - torch.sigmoid(beta * (point - ratio[~good])))
+    return torch.cat([wanted, unwanted]).mean()
 
 
 def published_ppo(ratio, advantage, clip) -> float:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -246,6 +247,44 @@ def test_reference_points_equal_loops(seed, shape):
         assert float(got[phase]) == pytest.approx(np.mean(mine) if mine else 0.0, rel=1e-5)
     zero = utility.REFERENCE_POINTS["zero"](jnp.asarray(kl), batch.phase, batch.eligible, 3)
     assert zero.tolist() == [0, 0, 0]
+
+
+@RANDOM
+@given(st.integers(0, 10**6), st.sampled_from([0.05, 0.1, 1.0]), st.floats(-2, 2))
+def test_offline_kto_is_the_published_batch_loss(seed, beta, shift):
+    """Loss and gradient as TRL's trainer has them: z0 from mismatched pairs, a weight for either kind of reply."""
+    rng = np.random.default_rng(seed)
+    count, (desirable, undesirable) = 16, (1.0, 1.33)
+    policy, reference, foreign, foreign_reference = rng.normal(-20, 3, (4, count))
+    foreign = foreign + shift
+    good = rng.random(count) < 0.4
+
+    theirs = torch.tensor(policy, requires_grad=True)
+    wrong = torch.tensor(foreign, requires_grad=True)
+    published = naive.published_kto_batch(
+        theirs, torch.tensor(reference), wrong, torch.tensor(foreign_reference), torch.tensor(good), beta, desirable,
+        undesirable,
+    )  # fmt: skip
+    published.backward()
+
+    def ours(policy, foreign):
+        point = utility.mismatched_reference_point(foreign - foreign_reference, jnp.ones(count, bool))
+        weight = jnp.where(good, desirable, undesirable) * beta / 4
+        sign = jnp.where(good, 1.0, -1.0)
+        return jnp.mean(utility.kto(policy - reference, sign, weight, beta, point))
+
+    loss, slopes = jax.value_and_grad(ours, argnums=(0, 1))(jnp.asarray(policy), jnp.asarray(foreign))
+    assert float(loss) == pytest.approx(published.item(), rel=1e-4)
+    np.testing.assert_allclose(slopes[0], theirs.grad.numpy(), rtol=1e-3, atol=1e-7)
+    assert not slopes[1].any() and wrong.grad is None
+
+
+def test_pairs_that_do_not_count_leave_the_mismatched_reference_point_alone():
+    log_ratio = jnp.asarray([1.0, jnp.nan, 3.0, jnp.inf])
+    point = utility.mismatched_reference_point
+    assert float(point(log_ratio, jnp.asarray([True, False, True, False]))) == 2
+    assert float(point(-log_ratio, jnp.asarray([True, False, True, False]))) == 0
+    assert float(point(log_ratio, jnp.zeros(4, bool))) == 0
 
 
 def test_reference_points_carry_no_gradient():
