@@ -21,7 +21,7 @@ from maro_jax.run.play_config import PlayConfig
 from maro_jax.run.replay_html import render
 
 if TYPE_CHECKING:
-    from maro_jax.selfplay.hosted import HostedGame
+    from maro_jax.selfplay.hosted import HostedGames, Turn
 
 WIDTH = 100
 FEW = 12  # so many choices are listed one a line
@@ -55,18 +55,19 @@ def play(config: PlayConfig, ask: Ask = input, tell: Tell = print) -> dict[str, 
     from maro_jax.data.hosted import HostedRecorder
     from maro_jax.league.record import game_records
     from maro_jax.selfplay.episodes import LEARNER
+    from maro_jax.selfplay.hosted import Reply
 
     game, seat, model, weights = _seated(config)
     recorder = HostedRecorder(config.record, game, model=model, source="play") if config.record else None
     spec = game.table.spec
     tell(_introduction(game, seat))
     shown = 0
-    while (due := game.run()) is not None:
+    while due := game.run():
         shown = _tell_news(game, seat, shown, tell)
-        action, speech = _asked(game, due, ask, tell)
-        game.reply(action, game.table.tokenizer.encode(f" {speech}") if speech else ())
+        action, speech = _asked(game, due[0], ask, tell)
+        game.reply({due[0].lane: Reply(action, game.table.tokenizer.encode(f" {speech}") if speech else ())})
     _tell_news(game, seat, shown, tell)
-    episodes = _on_the_host(game.records)
+    episodes = game.episodes()
     [record] = game_records(game.table, episodes, None, np.arange(1), 0, config.seed)
     how = "ended by the rules" if record["terminated"] else "cut off, nobody wins"
     tell(f"\n{spec.name}, seed {config.seed}, {how}")
@@ -81,14 +82,14 @@ def play(config: PlayConfig, ask: Ask = input, tell: Tell = print) -> dict[str, 
     return record
 
 
-def _seated(config: PlayConfig) -> tuple[HostedGame, int, str, int]:
+def _seated(config: PlayConfig) -> tuple[HostedGames, int, str, int]:
     """The game, dealt; the person's seat; the model; and the iterations that its weights were trained for, or -1."""
     import jax
     import numpy as np
 
     from maro_jax.league.session import run_session, stored_params
     from maro_jax.selfplay.episodes import HEURISTIC, LEARNER, PERSON, RANDOM
-    from maro_jax.selfplay.hosted import HostedGame
+    from maro_jax.selfplay.hosted import seated_game
 
     scripted = config.others in SCRIPTED
     settings = dataclasses.asdict(TrainConfig()) | {"model": "tiny" if scripted else config.others}
@@ -110,11 +111,11 @@ def _seated(config: PlayConfig) -> tuple[HostedGame, int, str, int]:
     other = {"heuristic": HEURISTIC, "random": RANDOM}.get(config.others, LEARNER)
     holders = [PERSON if index == seat else other for index in range(seats)]
     params = None if scripted else jax.device_put(params, jax.devices()[0])
-    hosted = HostedGame(table, session.arena.sizes.capacity, holders, config.seed, params, config.temperature)
+    hosted = seated_game(table, session.arena.sizes.capacity, holders, config.seed, params, config.temperature)
     return hosted, seat, settings["model"], weights
 
 
-def _introduction(game: HostedGame, seat: int) -> str:
+def _introduction(game: HostedGames, seat: int) -> str:
     spec = game.table.spec
     role = int(game.lanes.game.roles[0, seat])
     lines = [*_wrapped(spec.introduction[0]), *_wrapped(spec.role_texts[role][0])]
@@ -125,7 +126,7 @@ def _wrapped(text: str) -> list[str]:
     return [part for line in text.strip().splitlines() for part in textwrap.wrap(line, WIDTH)]
 
 
-def _tell_news(game: HostedGame, seat: int, shown: int, tell: Tell) -> int:
+def _tell_news(game: HostedGames, seat: int, shown: int, tell: Tell) -> int:
     """Tells what the seat has come to see since row `shown` of the log; returns the row to go on from."""
     import jax
     import numpy as np
@@ -137,18 +138,18 @@ def _tell_news(game: HostedGame, seat: int, shown: int, tell: Tell) -> int:
     return int(log.size)
 
 
-def _line(game: HostedGame, row: Any) -> str:
+def _line(game: HostedGames, row: Any) -> str:
     from games.text.transcript import event_text
 
     spec = game.table.spec
     spoken = "{utterance}" in spec.event_kinds[int(row[0])].template
-    return event_text(spec, row, f" {game.said(int(row[3]))}" if spoken else "").strip()
+    return event_text(spec, row, f" {game.said(0, int(row[3]))}" if spoken else "").strip()
 
 
-def _asked(game: HostedGame, seat: int, ask: Ask, tell: Tell) -> tuple[int, str]:
+def _asked(game: HostedGames, due: Turn, ask: Ask, tell: Tell) -> tuple[int, str]:
     """Asks for the reply that is due: a legal action and, where speech is free, what to say."""
-    spec, legal = game.table.spec, game.legal()
-    phase = spec.phases[int(game.lanes.game.phase[0])]
+    spec, legal = game.table.spec, due.legal
+    phase = spec.phases[due.phase]
     labels = [spec.action_labels[action].strip() for action in legal]
     speech = ""
     if phase.speech_tokens:
@@ -161,7 +162,7 @@ def _asked(game: HostedGame, seat: int, ask: Ask, tell: Tell) -> tuple[int, str]
     prompt = phase.prompt.strip() or phase.name
     tell("\n".join([prompt, *_choices(labels)]))
     while True:
-        answer = ask(f"Player {seat + 1}, your choice: ").strip()
+        answer = ask(f"Player {due.seat + 1}, your choice: ").strip()
         found = list(_matching(labels, answer))
         if len(found) == 1:
             return legal[found[0]], speech
@@ -184,13 +185,6 @@ def _matching(labels: list[str], answer: str) -> Iterator[int]:
     exact = [index for index, label in enumerate(labels) if label.lower() == answer.lower()]
     begun = [index for index, label in enumerate(labels) if answer and label.lower().startswith(answer.lower())]
     yield from exact or begun
-
-
-def _on_the_host(records: Any) -> Any:
-    import jax
-    import numpy as np
-
-    return jax.tree.map(np.asarray, jax.device_get(records))
 
 
 def _main(config: PlayConfig) -> int:

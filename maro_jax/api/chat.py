@@ -5,7 +5,7 @@ from __future__ import annotations
 from games.text.framing import FRAMINGS, encode_span
 from games.text.grammar import ACTION, SPEECH, SPEECH_TOKEN, THOUGHT, THOUGHT_TOKEN, sections_of
 from maro_jax.api.prompts import Prompts
-from maro_jax.selfplay.hosted_games import Exchange, Turn
+from maro_jax.selfplay.hosted import Exchange, Turn
 from maro_jax.selfplay.table import Table
 
 Message = dict[str, str]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from maro_jax.api.player import ApiPlayer, Fault
 from maro_jax.selfplay.episodes import Episodes
-from maro_jax.selfplay.hosted_games import HostedGames, Reply, Turn
+from maro_jax.selfplay.hosted import HostedGames, Reply, Turn
 
 Result = TypeVar("Result")
 Pending = dict["concurrent.futures.Future[Reply | Fault]", Turn]

@@ -10,7 +10,7 @@ from maro_jax.api.client import ChatClient
 from maro_jax.api.failures import CallFailed
 from maro_jax.api.parse import Unusable, parse
 from maro_jax.api.prompts import Prompts
-from maro_jax.selfplay.hosted_games import Reply, Turn
+from maro_jax.selfplay.hosted import Reply, Turn
 from maro_jax.selfplay.table import Table
 
 CALL, REPLY, ENGINE = "call", "reply", "engine"

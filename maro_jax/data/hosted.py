@@ -11,18 +11,18 @@ from maro_jax.data.encode import Encoder, Origin
 from maro_jax.data.schema import Header
 from maro_jax.data.writer import EpisodeWriter
 from maro_jax.selfplay.episodes import Episodes, RolloutPlan
-from maro_jax.selfplay.hosted import HostedGame
+from maro_jax.selfplay.hosted import HostedGames
 
 
 class HostedRecorder:
     """Appends a game to a dataset once it is over."""
 
-    def __init__(self, root: str | Path, game: HostedGame, *, model: str, source: str):
+    def __init__(self, root: str | Path, game: HostedGames, *, model: str, source: str):
         """Opens the dataset, before anybody has played.
 
         Args:
           root: folder of datasets.
-          game: that is to be played.
+          game: that is to be played, the only one.
           model: whose tokenizer makes the ids.
           source: the command that leads the game.
 

@@ -22,7 +22,7 @@ from maro_jax.league.session import Session
 from maro_jax.run.api_config import ApiConfig, model_of
 from maro_jax.run.fields import ConfigError
 from maro_jax.selfplay.episodes import API, LEARNER, Episodes
-from maro_jax.selfplay.hosted_games import HostedGames
+from maro_jax.selfplay.hosted import HostedGames
 from maro_jax.selfplay.table import Table
 
 LISTED = 100  # faults that a result lists one by one

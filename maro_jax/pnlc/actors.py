@@ -17,7 +17,7 @@ import numpy as np
 from games.core import GameError, view_of_actor
 from games.players.scripted import random_legal
 from maro_jax.selfplay.episodes import RolloutPlan
-from maro_jax.selfplay.hosted_games import HostedGames, Reply, Turn
+from maro_jax.selfplay.hosted import HostedGames, Reply, Turn
 from maro_jax.selfplay.lanes import LaneState, purpose_key
 from maro_jax.selfplay.table import Table
 from maro_jax.selfplay.thoughts import SampledThought, ThinkingGames

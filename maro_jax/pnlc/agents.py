@@ -23,7 +23,7 @@ import numpy as np
 from maro_jax.pnlc.actors import NO_THOUGHT, Actor, Thought
 from maro_jax.pnlc.critic import Guide, in_words
 from maro_jax.pnlc.prompts import ThoughtPrompts
-from maro_jax.selfplay.hosted_games import Turn
+from maro_jax.selfplay.hosted import Turn
 
 # float[turns, n]: what each of the thoughts proposed for each turn is worth.
 Score = Callable[[Any, Sequence[Turn], Sequence[Sequence[Thought]]], np.ndarray]

@@ -19,7 +19,7 @@ from maro_jax.pnlc.actors import Thought
 from maro_jax.pnlc.prompts import ThoughtPrompts
 from maro_jax.run.fields import ConfigError
 from maro_jax.selfplay.episodes import RolloutPlan
-from maro_jax.selfplay.hosted_games import HostedGames, Reply, Turn
+from maro_jax.selfplay.hosted import HostedGames, Reply, Turn
 
 _THINKING = re.compile(r"<think>.*?</think>", re.DOTALL | re.IGNORECASE)
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")

@@ -22,7 +22,7 @@ from games.text.transcript import event_text
 from maro_jax.api.chat import news
 from maro_jax.data.record import Record
 from maro_jax.selfplay.episodes import Episodes
-from maro_jax.selfplay.hosted_games import Exchange, Turn, told_in_secret
+from maro_jax.selfplay.hosted import Exchange, Turn, told_in_secret
 from maro_jax.selfplay.table import Table
 
 MOST_WORDS = 240  # of a state: the oldest lines that everybody knows are left out beyond

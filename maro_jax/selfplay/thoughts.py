@@ -23,7 +23,7 @@ from games.text.grammar import THOUGHT
 from maro_jax.policy.attention import BranchedAttention, KVCache
 from maro_jax.policy.lora import select
 from maro_jax.selfplay.episodes import LEARNER, Episodes, RolloutPlan
-from maro_jax.selfplay.hosted_games import HostedGames, Turn
+from maro_jax.selfplay.hosted import HostedGames, Turn
 from maro_jax.selfplay.lanes import SAMPLE, WAITING, LaneState, purpose_key
 from maro_jax.selfplay.reply import feed, inverse_cdf, pending, text_mask, write_token
 from maro_jax.selfplay.rollout import Usage, take_step

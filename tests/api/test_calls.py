@@ -26,7 +26,7 @@ from maro_jax.data.retell import text_table
 from maro_jax.league.api_match import clean_deals
 from maro_jax.league.plans import match_plan
 from maro_jax.selfplay.episodes import API, HEURISTIC, Episodes
-from maro_jax.selfplay.hosted_games import HostedGames, Turn
+from maro_jax.selfplay.hosted import HostedGames, Turn
 from tests.api.server import ChatServer, chat_server
 
 pytestmark = pytest.mark.usefixtures("kept_programs")

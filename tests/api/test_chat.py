@@ -16,7 +16,7 @@ from maro_jax.api.prompts import Prompts
 from maro_jax.data.retell import text_table
 from maro_jax.run.fields import ConfigError
 from maro_jax.selfplay.episodes import API, Episodes, RolloutPlan
-from maro_jax.selfplay.hosted_games import HostedGames, Reply, Turn
+from maro_jax.selfplay.hosted import HostedGames, Reply, Turn
 from maro_jax.selfplay.table import Table
 from tests.selfplay.playing import world
 

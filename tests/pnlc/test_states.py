@@ -13,7 +13,7 @@ from maro_jax.data.writer import write_dataset
 from maro_jax.pnlc import states
 from maro_jax.pnlc.states import state_of_record, state_of_turn, states_of_record
 from maro_jax.selfplay.episodes import API, RolloutPlan
-from maro_jax.selfplay.hosted_games import HostedGames, Reply, told_in_secret
+from maro_jax.selfplay.hosted import HostedGames, Reply, told_in_secret
 from tests.data import material
 
 pytestmark = pytest.mark.usefixtures("kept_programs")

@@ -9,7 +9,7 @@ import pytest
 
 from games.text.grammar import SPEECH_TOKEN
 from maro_jax.selfplay.episodes import HEURISTIC, LEARNER, PERSON, RANDOM, Episodes, RolloutPlan
-from maro_jax.selfplay.hosted import HostedGame
+from maro_jax.selfplay.hosted import Reply, seated_game
 from maro_jax.selfplay.rollout import play
 from maro_jax.selfplay.table import RolloutSizes
 from tests.selfplay.playing import COMPILER_OPTIONS, World, world
@@ -40,19 +40,20 @@ def test_persons_who_do_and_say_what_scripted_players_did_leave_the_same_streams
     table_and_params: World, scripted: Episodes
 ):
     table, made = table_and_params.table, scripted.behaviours
-    game = HostedGame(table, table.stream_capacity(0, "refuse"), [PERSON] * table.spec.num_seats, SEED)
+    game = seated_game(table, table.stream_capacity(0, "refuse"), [PERSON] * table.spec.num_seats, SEED)
     asked = 0
-    while (seat := game.run()) is not None:
-        decision = int(game.lanes.game.step[0])
+    while due := game.run():
+        [turn] = due
+        seat, decision = turn.seat, turn.decision
         assert seat == made.seat[0, decision]
-        assert game.legal() == np.flatnonzero(made.legal[0, decision]).tolist()
+        assert list(turn.legal) == np.flatnonzero(made.legal[0, decision]).tolist()
         reply = slice(made.start[0, decision], made.end[0, decision])
         kinds, tokens = scripted.node[0, seat, reply], scripted.tokens[0, seat, reply]
         spoken = tokens[(kinds == SPEECH_TOKEN) & (tokens != table.lexicon.section_close)]
-        game.reply(int(made.action[0, decision]), spoken.tolist())
+        game.reply({0: Reply(int(made.action[0, decision]), spoken.tolist())})
         asked += 1
     assert asked > 10
-    played = jax.device_get(game.records)
+    played = game.episodes()
     for name in ("tokens", "node", "decision", "lengths", "roles", "outcome", "event_rows", "event_audience"):
         np.testing.assert_array_equal(getattr(played, name), getattr(scripted, name), name)
     chosen = made.seat[0] >= 0
@@ -62,11 +63,12 @@ def test_persons_who_do_and_say_what_scripted_players_did_leave_the_same_streams
 def test_a_policy_and_scripted_players_sit_beside_a_person(table_and_params: World):
     table, (params, _) = table_and_params.table, table_and_params.params
     holders = [PERSON, LEARNER, HEURISTIC, RANDOM, LEARNER]
-    game = HostedGame(table, table.stream_capacity(0, "refuse"), holders, SEED, params)
-    while (seat := game.run()) is not None:
-        assert seat == 0
-        game.reply(game.legal()[0], table.tokenizer.encode(" I accuse Player 2, I accuse Player 3"))
-    played = jax.device_get(game.records)
+    game = seated_game(table, table.stream_capacity(0, "refuse"), holders, SEED, params)
+    while due := game.run():
+        [turn] = due
+        assert turn.seat == 0
+        game.reply({0: Reply(turn.legal[0], table.tokenizer.encode(" I accuse Player 2, I accuse Player 3"))})
+    played = game.episodes()
     assert played.finished[0] or played.truncated[0]
     made = played.behaviours
     for decision in np.flatnonzero(made.seat[0] >= 0):
@@ -81,12 +83,11 @@ def test_a_policy_and_scripted_players_sit_beside_a_person(table_and_params: Wor
 
 def test_what_nobody_may_say_is_left_out(table_and_params: World):
     table = table_and_params.table
-    game = HostedGame(table, table.stream_capacity(0, "refuse"), [PERSON] * table.spec.num_seats, SEED)
+    game = seated_game(table, table.stream_capacity(0, "refuse"), [PERSON] * table.spec.num_seats, SEED)
     word = table.tokenizer.encode(" accuse")
-    while not table.spec.phases[int(game.lanes.game.phase[0])].speech_tokens:
-        game.run()
-        game.reply(game.legal()[0])
-        assert game.run() is not None
-    decision = int(game.lanes.game.step[0])
-    game.reply(game.legal()[0], [table.lexicon.section_close, *word, table.tokenizer.pad_id])
-    assert game.said(decision) == "accuse"
+    [turn] = game.run()
+    while not table.spec.phases[turn.phase].speech_tokens:
+        game.reply({0: Reply(turn.legal[0])})
+        [turn] = game.run()
+    game.reply({0: Reply(turn.legal[0], [table.lexicon.section_close, *word, table.tokenizer.pad_id])})
+    assert game.said(0, turn.decision) == "accuse"
