@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 from maro_jax.run import distributed, exit_codes
 from maro_jax.run.compiling import compiling
 from maro_jax.run.config import TrainConfig, round_up, warm_iterations_of
-from maro_jax.run.console import Console, table
+from maro_jax.run.console import Console
 from maro_jax.run.devices import arrange_cpu_devices, check_cpu_devices, keep_freed_memory
 from maro_jax.run.directory import FollowedDirectory, RunDirectory, recorded_config
 from maro_jax.run.fields import ConfigError
 from maro_jax.run.flags import run_cli
-from maro_jax.run.replay_html import write_replay
 from maro_jax.run.signals import StopSignal
 from maro_jax.run.stopwatch import Stopwatch
 from maro_jax.run.storage import writing_to
@@ -27,8 +26,9 @@ from maro_jax.run.tensorboard import check_installed
 
 if TYPE_CHECKING:
     from maro_jax.data.recorder import Recorder
+    from maro_jax.league.played import Played
     from maro_jax.league.session import Session
-    from maro_jax.league.trainer import Played, Trainer
+    from maro_jax.league.trainer import Trainer
 
 RECORDED_GAMES = 12  # games kept for the replay each time, of all games together
 
@@ -71,7 +71,9 @@ def train(config: TrainConfig) -> dict[str, Any]:
                     with StopSignal() as stop:
                         summary = _run(config, directory, stop)
                 if distributed.is_first():
-                    _report(summary, directory)
+                    from maro_jax.league.report import report_summary
+
+                    report_summary(summary, directory)
                 return summary
         finally:
             directory.close()
@@ -102,6 +104,7 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
     """The job: warm start and self-play iterations, then the final matches."""
     _arrange(config)
 
+    from maro_jax.league.report import alarms, banner, columns, skips
     from maro_jax.league.session import device_facts
     from maro_jax.run.checkpoint import Checkpoints
 
@@ -118,7 +121,7 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
         state = state if restored is None else restored.state
         records = config.record_episodes and distributed.is_first()
         recorder = distributed.together(lambda: _recorder(config, directory, trainer, first) if records else None)
-        _banner(console, config, directory, trainer, memory, first, notes)
+        banner(console, config, directory, trainer, memory, first, notes)
 
         def seconds() -> float:
             return before + time.monotonic() - begun
@@ -146,9 +149,9 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
             report |= _match_if_due(config, trainer, state, done)
             with watch("metrics"):
                 metrics.write(done, **report)
-                console.iteration(done, trainer.total_iterations, **_columns(report))
+                console.iteration(done, trainer.total_iterations, **columns(report))
             kto = config.utility == "kto" and done > trainer.warm_iterations
-            for note in _skips(report) + (_alarms(report) if kto else []):
+            for note in skips(report) + (alarms(report) if kto else []):
                 console.line(f"note: {note}")
             with watch("games for the replay"):
                 _record_if_due(config, directory, trainer, played, done)
@@ -245,78 +248,6 @@ def _fitting(trainer: Trainer, config: TrainConfig) -> tuple[Trainer, str]:
         plan = plan_memory(trainer)
     check_memory(trainer, plan, available)
     return trainer, plan.text() + (f" of {gibibytes(available)}" if available else "")
-
-
-def _banner(
-    console: Console,
-    config: TrainConfig,
-    directory: RunDirectory,
-    trainer: Trainer,
-    memory: str,
-    first: int,
-    notes: list[str],
-) -> None:
-    import jax
-
-    policy, arenas = trainer.decisions.policy, trainer.arenas
-    rooms = " and ".join(str(arena.sizes.capacity) for arena in arenas)
-    each = " of each game" if len(arenas) > 1 else ""
-    adapter = f"; frozen but for an adapter of {policy.num_trained():,}" if policy.lora else ""
-    branches = 2 * config.fork_pairs
-    forks = f"; {config.fork_behaviours} behaviours{each} forked, {branches} games each" if config.forks else ""
-    several = distributed.num_processes()
-    of_processes = f" of {several} processes" if several > 1 else ""
-    console.banner(
-        "maro-jax: self-play training",
-        {
-            "run": directory.path,
-            "state": f"resumed after iteration {first}" if first else "new",
-            "game": "; ".join(f"{arena.name}, {arena.table.spec.num_seats} seats" for arena in arenas),
-            "model": f"{config.model}, {policy.num_params():,} parameters, {policy.dtype}" + adapter,
-            "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}" + of_processes,
-            "lanes": f"{arenas[0].lanes}, streams of up to {rooms} tokens a seat",
-            "memory": memory,
-            "plan": f"{trainer.warm_iterations} warm-start and {config.iterations} self-play iterations of "
-            f"{config.episodes} games{each}",
-            "credit": f"{config.decompose} / {config.baseline} / {config.balance} / {config.utility}" + forks,
-            "stop": "Ctrl-C saves and leaves; the same command goes on",
-        },
-    )
-    for note in notes:
-        console.line(f"note: {note}")
-
-
-def _columns(report: dict[str, Any]) -> dict[str, Any]:
-    """The few values worth a line."""
-    names = {
-        "loss": "loss",
-        "negative_log_prob": "nll",
-        "entropy": "entropy",
-        "kl": "kl",
-        "grad_norm": "grad",
-        "games_per_second": "games/s",
-        **({"forked_tokens": "forked tokens"} if "forked_tokens" in report else {}),
-        "win_rate": "win_rate",
-    }
-    return {short: round(report[name], 4) if name in report else "" for name, short in names.items()}
-
-
-def _skips(report: dict[str, Any]) -> list[str]:
-    """A note on optimizer steps that were not taken."""
-    spikes, others = int(report["spikes"]), int(report["skipped"] - report["spikes"])
-    reasons = [f"{others} not finite"] * (others > 0) + [f"{spikes} with a gradient that stood out"] * (spikes > 0)
-    return [f"optimizer steps skipped: {', '.join(reasons)}"] if reasons else []
-
-
-def _alarms(report: dict[str, Any]) -> list[str]:
-    """Notes for users of KTO: beyond these limits its damping rather than the outcomes decides what is learnt."""
-    remedy = "fewer --epochs, a smaller --learning_rate or a smaller --beta keep it nearer (docs/credit.md)"
-    alarms = []
-    if report["gradient_scale"] < 0.5:
-        alarms.append(f"KTO's gradient is down to {report['gradient_scale']:.2f} of REINFORCE's on average; {remedy}")
-    if report["saturated"] > 0.05:
-        alarms.append(f"KTO is saturated for {report['saturated']:.0%} of the behaviours; {remedy}")
-    return alarms
 
 
 def _match_if_due(config: TrainConfig, trainer: Trainer, state: Any, done: int) -> dict[str, float]:
@@ -439,43 +370,6 @@ def _costs(trainer: Trainer, seconds: float, before: dict[str, float]) -> dict[s
         "compile": {name: value - before[name] for name, value in dataclasses.asdict(compiling()).items()},
         "peak_rss_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale,
     }  # fmt: skip
-
-
-def _report(summary: dict[str, Any], directory: RunDirectory) -> None:
-    """The final tables, the replay and, as the last line, the run directory."""
-    from maro_jax.league.final import rows
-
-    for game, (headers, lines) in rows(summary).items():
-        print(f"\n{game}" if game else "")
-        print(table(headers, lines))
-    if "games" in summary:
-        mean, low, high = (summary[f"win_rate{end}"] for end in ("", "_low", "_high"))
-        print(f"\ntrained against its warm start, mean over the games: {mean:.3f} ({low:.3f} to {high:.3f})")
-    print(
-        f"\nsampling temperature {summary['temperature']}, seed {summary['seed']}; "
-        f"{summary['games_per_second']:.0f} games/s played, {summary['seconds_total']:.0f} s in all, "
-        f"{summary['peak_rss_gib']:.1f} GiB at the most"
-    )
-    if of := summary.get("self_play"):
-        print(
-            f"self-play: {of['sampled_tokens_per_second']:,.0f} tokens sampled/s, {of['rollout_of_floor']:.0%} of what "
-            f"this machine's measured rates allow, lanes {of['lane_occupancy']:.0%} busy, slots used: "
-            f"{of['useful_decode_slots']:.0%} of those that write, {of['useful_ingest_slots']:.0%} of those that read\n"
-            f"learning: {of['learner_tokens_per_second']:,.0f} tokens/s, {of['mfu']:.0%} MFU; "
-            f"{of['learner_seconds'] / of['rollout_seconds']:.1f} times as long as playing"
-        )
-    if of := summary.get("forks"):
-        print(
-            f"forks: {of['forked_tokens']:,.0f} tokens generated beside the games, {of['forked_share']:.0%} of all, in "
-            f"{of['fork_seconds']:.0f} s of the last session"
-        )
-    if of := summary.get("compile"):
-        print(f"compiled: {of['programs']} programs in {of['seconds']:.0f} s")
-    if of := summary.get("beside"):
-        parts = ", ".join(f"{part} {share:.1%}" for part, share in of.items())
-        print(f"waited for what is beside playing and learning: {sum(of.values()):.1%} of the last session ({parts})")
-    print(f"replay: {write_replay(directory.path, directory.replay)}")
-    print(directory.path)
 
 
 def _main(config: TrainConfig) -> int:

@@ -15,11 +15,12 @@ import pytest
 
 from maro_jax.league import match, session
 from maro_jax.league.final import FINAL_PURPOSES
+from maro_jax.league.report import alarms
 from maro_jax.run import exit_codes
 from maro_jax.run.config import TrainConfig
 from maro_jax.run.directory import RunDirectory, read_games
 from maro_jax.run.flags import run_cli
-from maro_jax.train import Stopped, _alarms, _main, _trace_if_due, train
+from maro_jax.train import Stopped, _main, _trace_if_due, train
 from tests.entry_points import (
     ITERATIONS,
     ROOT,
@@ -264,8 +265,8 @@ def _assert_learnt_from(folder, step, games):
 
 def test_a_run_says_when_its_damping_rather_than_its_outcomes_decides(finished_run):
     lines = (finished_run.folder / "metrics.jsonl").read_text().splitlines()
-    assert len(lines) == ITERATIONS and not any(_alarms(json.loads(line)) for line in lines[2:])
-    far, farther = _alarms({"gradient_scale": 0.42, "saturated": 0.31})
+    assert len(lines) == ITERATIONS and not any(alarms(json.loads(line)) for line in lines[2:])
+    far, farther = alarms({"gradient_scale": 0.42, "saturated": 0.31})
     assert "down to 0.42" in far and "31% of the behaviours" in farther
     assert all("--beta" in note for note in (far, farther))
 

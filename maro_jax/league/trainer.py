@@ -15,23 +15,21 @@ import optax
 
 from games.credit_rules import judge
 from maro_jax.credit import balance
-from maro_jax.credit.decomposition import Forked
-from maro_jax.credit.objective import BehaviourCredit, CreditOptions, credit
-from maro_jax.credit.objective import metrics as credit_metrics
+from maro_jax.credit.objective import CreditOptions, credit
 from maro_jax.league.arena import Arena, Tally
 from maro_jax.league.floor import MachineRates, learning_flops, measure_rates, needed_work
-from maro_jax.league.forking import Forking, fork_costs, fork_metrics
-from maro_jax.league.match import measured
+from maro_jax.league.forking import Forking, fork_costs
 from maro_jax.league.plans import training_plan, warm_start_plan
+from maro_jax.league.played import Played, balance_metrics, mean, outcome_metrics, step_metrics
 from maro_jax.league.pool import Pool, learner_scores
 from maro_jax.learner.decisions import Decisions
 from maro_jax.learner.packing import Streams, pack, packing_shapes
 from maro_jax.learner.update import Learner, LearnerState
-from maro_jax.learner.value import Judged, ValueFunction, ValueStatistics
+from maro_jax.learner.value import ValueFunction, ValueStatistics
 from maro_jax.policy.lora import with_base
 from maro_jax.run.config import TrainConfig
 from maro_jax.run.distributed import put
-from maro_jax.selfplay.episodes import LEARNER, Episodes, RolloutPlan
+from maro_jax.selfplay.episodes import LEARNER, Episodes
 
 if TYPE_CHECKING:
     from maro_jax.league.cloned import ClonedGames
@@ -69,29 +67,6 @@ class TrainState:
     pool: Pool | None = None
     magnet: Any = None
     value: ValueStatistics | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Played:
-    """What an iteration played of one game.
-
-    Attributes:
-      arena: where.
-      plan: who held which side; of recorded games that are cloned the episodes tell, and not the plan.
-      episodes: on the host.
-      credit: what each behaviour was given; None in the warm start.
-      judged: what was expected before each behaviour; None without a value function.
-      rules: what the game's rules say of each behaviour, and of which they say something; None if they are not asked.
-      forked: what other replies would have brought; None if none were tried.
-    """
-
-    arena: Arena
-    plan: RolloutPlan
-    episodes: Episodes
-    credit: BehaviourCredit | None
-    judged: Judged | None = None
-    rules: tuple[jax.Array, jax.Array] | None = None
-    forked: Forked | None = None
 
 
 class Trainer:
@@ -222,7 +197,7 @@ class Trainer:
             opponent = jax.tree.map(jnp.copy, learner.params)
             magnet = jax.tree.map(jnp.copy, learner.params) if self.config.magnet else None
             learner = self.learner.init(learner.params)
-        report = _report(sums) | tally.rates() | self._times(tally, clock)
+        report = step_metrics(sums) | tally.rates() | self._times(tally, clock)
         return dataclasses.replace(state, learner=learner, opponent=opponent, magnet=magnet), report, played
 
     # ------------------------------------------------------------------ self-play
@@ -236,12 +211,12 @@ class Trainer:
             played.append(of)
             statistics.append(after)
         learner, sums = self._learn(state, played, iteration)
-        report = _report(sums) | tally.rates() | self._times(tally, clock, forks.seconds)
+        report = step_metrics(sums) | tally.rates() | self._times(tally, clock, forks.seconds)
         report |= self._efficiency(played, report)
         report |= fork_costs(forks, tally) if self.forking else {}
         for of in played:
             prefix = f"{of.arena.name}/" if len(played) > 1 else ""
-            report |= {prefix + name: value for name, value in (_outcomes(of) | _balance(of)).items()}
+            report |= {prefix + name: value for name, value in (outcome_metrics(of) | balance_metrics(of)).items()}
         pool, met = self._pool_after(state.pool, entry, played, learner.params, iteration + 1)
         magnet = self._follow(state.magnet, learner.params) if self.config.magnet else None
         value = self._value_after(state.value, played)
@@ -272,7 +247,7 @@ class Trainer:
             [learner_scores(of.plan, of.episodes, of.arena.table.spec.side_of_role) for of in played]
         )
         after = pool.record(entry, float(scores.sum()), len(scores))
-        met = {"opponent_born": float(pool.born[entry]), "opponent_win_rate": _mean(scores)}
+        met = {"opponent_born": float(pool.born[entry]), "opponent_win_rate": mean(scores)}
         met["pool_least_win_rate"] = float(after.win_rates()[after.present()].min())
         if done % self.config.pool_every == 0:
             after = after.freeze(params, done)
@@ -434,67 +409,3 @@ def _rules(arena: Arena, episodes: Episodes) -> tuple[jax.Array, jax.Array]:
     decisions = made.seat, made.phase, made.legal, made.action
     log = episodes.event_rows, episodes.event_count, episodes.event_step
     return judge(arena.table.spec, *decisions, episodes.roles, episodes.outcome, *log)
-
-
-def _outcomes(played: Played) -> dict[str, float]:
-    """Win rate of each side and how it was played in mirror games, and how games went."""
-    spec, episodes = played.arena.table.spec, played.episodes
-    mirror = (np.asarray(played.plan.holders) == LEARNER).all(1) & episodes.finished
-    side = np.asarray(spec.side_of_role)[episodes.roles]
-    report = {
-        f"mirror_win_rate/{name}": _mean((episodes.outcome[mirror] + 1)[side[mirror] == index] / 2)
-        for index, name in enumerate(spec.sides)
-    }
-    for name, (hits, chances) in measured(played.arena, episodes).items():
-        if chances[mirror].any():
-            report[f"play/{name}"] = float(hits[mirror].sum() / chances[mirror].sum())
-    decisions = (episodes.behaviours.seat >= 0).sum(1)
-    return report | {
-        "truncated": float(episodes.truncated.mean()),
-        "overflowed": float(episodes.overflowed.mean()),
-        "decisions_per_game": float(decisions.mean()),
-    }
-
-
-def _balance(played: Played) -> dict[str, float]:
-    """How credit was spread over the roles."""
-    roles = played.arena.table.spec.roles
-    assert played.credit is not None
-    values = credit_metrics(played.credit, jnp.asarray(played.episodes.behaviours.role), len(roles))
-    report = {
-        f"{name}/{role.name}": float(value[index]) for name, value in values.items() for index, role in enumerate(roles)
-    }
-    if played.judged:
-        report["value_explained"] = played.judged.explained
-    if played.forked:
-        report |= fork_metrics(played.forked)
-    if played.rules:
-        score, spoken_of = (np.asarray(each)[np.asarray(played.credit.eligible)] for each in played.rules)
-        report |= {"rules_share": _mean(spoken_of), "rules_score": _mean(score[spoken_of])}
-    return report
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else float("nan")
-
-
-def _report(sums: list[dict[str, Any]]) -> dict[str, float]:
-    """Means over an iteration's optimizer steps."""
-    steps = [{name: np.asarray(value, np.float64) for name, value in step.items()} for step in sums]
-    total = {name: sum(step[name].sum() for step in steps) for name in steps[0]}
-    behaviours, tokens = max(total["behaviours"], 1.0), max(total["tokens"], 1.0)
-    return {
-        "loss": total["loss"] / len(steps),
-        "entropy": total["entropy"] / tokens,
-        "magnet_kl": total["magnet_kl"] / tokens,
-        "negative_log_prob": -total["log_prob"] / behaviours,
-        "kl": total["kl"] / behaviours,
-        "log_ratio_rms": float(np.sqrt(total["log_ratio_squared"] / behaviours)),
-        "gradient_scale": total["gradient_scale"] / behaviours,
-        "saturated": total["saturated"] / behaviours,
-        "grad_norm": total["grad_norm"] / len(steps),
-        "skipped": total["skipped"],
-        "spikes": total["spikes"],
-        "learning_rate": steps[-1]["learning_rate"].item(),
-        "learnt_behaviours": total["behaviours"],
-    }

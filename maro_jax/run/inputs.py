@@ -12,7 +12,7 @@ from maro_jax.run.fields import ConfigError, nearest
 GameParameters = dict[str, bool | int | float | str]
 
 EXAMPLE_GAME = "werewolf-v0:num_seats=6,max_days=5"
-WHO = ("learner", "opponent", "heuristic", "random", "person", "api")  # holders as a dataset names them
+HOLDERS = ("learner", "opponent", "heuristic", "random", "person", "api")  # who decides for a seat, by number
 LAYER_MATRICES = ("query", "key", "value", "output", "gate", "up", "down")  # of a model, which an adapter may change
 
 

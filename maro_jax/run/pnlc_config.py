@@ -8,7 +8,7 @@ from pathlib import Path
 from maro_jax.run.embedder_names import EXAMPLE, parse_embedder
 from maro_jax.run.evaluate_config import SCRIPTED
 from maro_jax.run.fields import ConfigError, check, check_choice, setting
-from maro_jax.run.inputs import WHO, check_model, check_new_folder, check_player, parse_games
+from maro_jax.run.inputs import HOLDERS, check_model, check_new_folder, check_player, parse_games
 
 EITHER = "either"
 _GAME = "persuasion-v0:thought_tokens=12"
@@ -171,7 +171,7 @@ class CriticConfig:
                 raise ConfigError(f"{folder} is no folder; name a dataset, {example}")
         if self.holders != "all":
             for name in self.holders.split(","):
-                check_choice("holders", name.strip(), WHO)
+                check_choice("holders", name.strip(), HOLDERS)
         check_new_folder("out", self.out)
         if self.model:
             check_model(self.model)

@@ -8,7 +8,7 @@ from typing import Self
 
 from maro_jax.run.directory import recorded_config
 from maro_jax.run.fields import ConfigError, check_choice, setting
-from maro_jax.run.inputs import WHO, parse_games
+from maro_jax.run.inputs import HOLDERS, parse_games
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ class WarmStartConfig:
     @property
     def cloned_holders(self) -> tuple[str, ...]:
         """Whose behaviours in them."""
-        return WHO if self.warm_start_holders == "all" else tuple(
+        return HOLDERS if self.warm_start_holders == "all" else tuple(
             name.strip() for name in self.warm_start_holders.split(",")
         )  # fmt: skip
 
@@ -96,4 +96,4 @@ class WarmStartConfig:
                     f"--warm_start_data={folder} is no folder; name datasets, for example --warm_start_data=data/guided"
                 )
         for name in self.cloned_holders:
-            check_choice("warm_start_holders", name, WHO)
+            check_choice("warm_start_holders", name, HOLDERS)

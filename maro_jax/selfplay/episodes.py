@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from games.core import GameSpec
+from maro_jax.run.inputs import HOLDERS
 
-LEARNER, OPPONENT, HEURISTIC, RANDOM, PERSON, API = range(6)
+LEARNER, OPPONENT, HEURISTIC, RANDOM, PERSON, API = range(len(HOLDERS))
 Array = Any  # a JAX array on the device, a NumPy array once fetched
-HOLDERS = ("learner", "opponent", "heuristic", "random", "person", "api")
 
 
 @jax.tree_util.register_dataclass

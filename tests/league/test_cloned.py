@@ -16,7 +16,6 @@ from maro_jax.data.writer import write_dataset
 from maro_jax.league.arena import Tally
 from maro_jax.league.cloned import ClonedGames
 from maro_jax.run.fields import ConfigError
-from maro_jax.run.inputs import WHO
 from maro_jax.selfplay.episodes import HEURISTIC, HOLDERS, RANDOM
 from tests.data import material
 
@@ -35,7 +34,7 @@ def folders(tmp_path_factory):
     return [str(root / name) for name in ("told", "played")]
 
 
-def cloned(folders, holders=WHO, capacity=CAPACITY, seed=0):
+def cloned(folders, holders=HOLDERS, capacity=CAPACITY, seed=0):
     return ClonedGames(folders, holders, material.table(), capacity, seed)
 
 
@@ -79,10 +78,10 @@ def test_what_cannot_be_cloned_is_refused(folders, tmp_path):
         cloned([str(tmp_path)])
     other = text_table("kuhn-v0", {}, "tiny")
     with pytest.raises(ConfigError, match="holds games of kuhn-v0:.*set --games to the same"):
-        ClonedGames(folders, WHO, other, CAPACITY, 0)
+        ClonedGames(folders, HOLDERS, other, CAPACITY, 0)
     words = SimpleNamespace(digest=lambda: "another")
     with pytest.raises(ConfigError, match="token ids of tiny, and this run's model has another tokenizer"):
-        ClonedGames(folders, WHO, SimpleNamespace(spec=material.table().spec, tokenizer=words), CAPACITY, 0)
+        ClonedGames(folders, HOLDERS, SimpleNamespace(spec=material.table().spec, tokenizer=words), CAPACITY, 0)
 
 
 def test_nothing_is_cloned_of_games_in_which_a_stream_was_full(folders, monkeypatch):

@@ -11,7 +11,8 @@ from games.registry import make
 from maro_jax.credit.decomposition import by_value
 from maro_jax.league.arena import Arena, Tally
 from maro_jax.league.forking import Forking
-from maro_jax.league.trainer import Played, Trainer
+from maro_jax.league.played import Played
+from maro_jax.league.trainer import Trainer
 from maro_jax.policy.tokenizer import tiny_tokenizer
 from maro_jax.run.config import make_config
 from maro_jax.selfplay.episodes import LEARNER
