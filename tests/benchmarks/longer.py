@@ -19,6 +19,7 @@ from typing import Any
 from maro_jax.run.config import TrainConfig, make_config
 from maro_jax.run.console import table
 from maro_jax.run.devices import arrange_cpu_devices, keep_freed_memory
+from maro_jax.run.directory import recorded_config
 
 QUARTERS = 4
 PURPOSE = 4_000_000  # keeps the deals apart from those of training and of `evaluate`
@@ -27,11 +28,10 @@ KEEP_ALL = 10_000
 ALWAYS = {"eval_every": 0, "final_games": 64}
 
 
-def train_all(out: Path, preset: str, ways: list[str], seed: int, stranger_seed: int, final_rate: float) -> None:
-    """Trains what is missing: the stranger, then the long runs, all from the warm start of the first of them."""
+def train_all(out: Path, preset: str, ways: list[str], seed: int, final_rate: float) -> None:
+    """Trains what is missing of the long runs, all from the warm start of the first of them."""
     from maro_jax.train import train
 
-    train(make_config(preset, ALWAYS | {"run_dir": str(out / "stranger"), "seed": stranger_seed}))
     iterations = QUARTERS * make_config(preset, {}).iterations
     for way in ways:
         changes: dict[str, Any] = ALWAYS | {
@@ -56,7 +56,7 @@ def at_step(out: Path, way: str, step: int) -> str:
     return str(folder)
 
 
-def measure(out: Path, config: TrainConfig, ways: list[str], games: int) -> list[dict[str, Any]]:
+def measure(out: Path, config: TrainConfig, ways: list[str], stranger: str, games: int) -> list[dict[str, Any]]:
     """Win rates of each way after each quarter against each of the pool; played ones are read from `matches.json`."""
     import jax
 
@@ -71,7 +71,7 @@ def measure(out: Path, config: TrainConfig, ways: list[str], games: int) -> list
     session = run_session(config, lanes=lanes, episodes=min(games, 4 * lanes), mesh_shape=shape)
     pool: dict[str, Any] = {
         "warm start": stored_params(session, str(out / ways[0]), "opponent")[0],
-        "stranger": stored_params(session, str(out / "stranger"), "learner.params")[0],
+        "stranger": stored_params(session, stranger, "learner.params")[0],
         "heuristic": "heuristic",
         "random": "random",
     }
@@ -133,20 +133,23 @@ def main() -> None:
     parser.add_argument("--preset", default="werewolf-tiny")
     parser.add_argument("--ways", default="mirror,past", help="values of the trainer's --opponents")
     parser.add_argument("--seed", type=int, default=1, help="of the long runs")
-    parser.add_argument("--stranger_seed", type=int, default=0)
+    parser.add_argument("--stranger", default="runs/werewolf-tiny",
+                        help="a finished run of the preset with another seed, say that of launch/local.sh")  # fmt: skip
     parser.add_argument("--learning_rate_final", type=float, default=TrainConfig().learning_rate_final,
                         help="of the long runs; their rate falls to this share of its first value")  # fmt: skip
     parser.add_argument("--games", type=int, default=2048, help="games of a match, on half as many deals")
     parser.add_argument("--out", type=Path, default=Path("runs/longer"))
     options = parser.parse_args()
     ways = options.ways.split(",")
-    if options.seed == options.stranger_seed:
-        parser.error("--seed and --stranger_seed differ, or the stranger begins with the same weights")
+    recorded = recorded_config(Path(options.stranger))
+    if recorded is None or recorded["seed"] == options.seed:
+        parser.error(f"--stranger={options.stranger} is no run, or has the seed of these; train one with another seed: "
+                     f"python -m maro_jax.train --seed={options.seed + 1} --run_dir=runs/stranger")
     keep_freed_memory()
     config = make_config(options.preset, {"seed": options.seed})
     arrange_cpu_devices(config.num_cpu_devices())
-    train_all(options.out, options.preset, ways, options.seed, options.stranger_seed, options.learning_rate_final)
-    rows = measure(options.out, config, ways, options.games)
+    train_all(options.out, options.preset, ways, options.seed, options.learning_rate_final)
+    rows = measure(options.out, config, ways, options.stranger, options.games)
     quarters = sorted({row["iterations"] for row in rows})
     found = {(row["way"], row["against"], row["iterations"]): row for row in rows}
     lines = [[way, name, *(_cell(found.get((way, name, at))) for at in quarters)] for way in ways for name in POOL]
