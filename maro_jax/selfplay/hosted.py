@@ -203,7 +203,7 @@ class HostedGames:
 def seated_game(
     table: Table, capacity: int, holders: Sequence[int], seed: int, params: Any = None, temperature: float = 1.0
 ) -> HostedGames:
-    """One game with a holder for each seat, dealt; nobody has moved yet.
+    """One game with a holder for each seat, dealt; nobody who has a choice has moved yet.
 
     Args:
       table: the game laid out for a policy.
@@ -216,8 +216,11 @@ def seated_game(
     zero = jnp.zeros(1, jnp.int32)
     plan = RolloutPlan(zero, zero, jnp.full((1, len(table.spec.sides)), PERSON, jnp.int8))
     game = HostedGames(table, capacity, 1, plan, jax.random.key(seed), params, temperature)
-    game.run()  # deals, and stops at the first decision: until now every seat is answered from outside
-    game.lanes = dataclasses.replace(game.lanes, holder=jnp.asarray([holders], jnp.int8))
+    game.run()  # deals, and stops at the first choice: until now every seat is answered from outside
+    of_seat, made = jnp.asarray([holders], jnp.int8), game.records.behaviours
+    forced = jnp.where(made.seat >= 0, jnp.take(of_seat[0], made.seat), made.holder)  # decisions before that choice
+    game.lanes = dataclasses.replace(game.lanes, holder=of_seat)
+    game.records = dataclasses.replace(game.records, behaviours=dataclasses.replace(made, holder=forced))
     return game
 
 

@@ -11,7 +11,6 @@ import argparse
 import dataclasses
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from maro_jax.policy.sharding import make_mesh
 from maro_jax.run.config import make_config
 from maro_jax.run.console import table
 from maro_jax.run.devices import keep_freed_memory
+from maro_jax.selfplay.episodes import LEARNER
 
 SHAPES: dict[str, DecoderConfig] = {
     "tiny": TINY,
@@ -37,6 +37,7 @@ SHAPES: dict[str, DecoderConfig] = {
         head_dim=64,
     ),
 }  # fmt: skip
+IN_CACHES = ("tiny",)  # the processor's: the rate of the main memory does not bind
 CONTEXTS = (64, 256, 512, 1024, 2048)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 FEW_ROWS, SHORT = 8, 64  # of a batch while the context grows; context while the batch grows
@@ -89,47 +90,43 @@ def decoding(rates: MachineRates, rounds: int) -> list[dict[str, Any]]:
 
 
 def learning(rounds: int) -> list[dict[str, Any]]:
-    """Seconds of an optimizer step of the quickstart's learner against the tokens it learns from."""
+    """Seconds to pack episodes and take one optimizer step on them with the quickstart's learner, and their tokens."""
     config = make_config("werewolf-tiny", {"episodes": max(EPISODES), "warm_start_games": 0})
     session = run_session(config, mesh_shape=config.mesh_shape(jax.device_count()))
     trainer = Trainer(session.arenas, config)
     state = trainer.start(session.params)
-    _, _, [played] = trainer.iterate(state, 0)
+    state, _, [played] = trainer.iterate(state, 0)
     made = played.episodes.behaviours
-    weight = (made.seat >= 0).astype(np.float32)
+    weight = ((made.seat >= 0) & (made.holder == LEARNER)).astype(np.float32)
     points = []
     for count in EPISODES:
         given = [played], [weight], [weight], (np.arange(count),)
         tokens = sum(int((np.asarray(s.segment) >= 0).sum()) for s in trainer._packed(trainer.learner, *given))
 
-        def step(given: tuple = given) -> Any:
+        seconds = []
+        for _ in range(rounds + 1):  # the first compiles
+            learner = jax.block_until_ready(jax.tree.map(jnp.copy, state.learner))  # a step takes its state
+            start = time.perf_counter()
             batches = trainer._packed(trainer.learner, *given)
-            copy = jax.tree.map(jnp.copy, state.learner)
-            return trainer.learner.step(copy, batches, 1.0, None, trainer._no_point())
-
-        points.append({"episodes": count, "tokens": tokens, "seconds": _least(step, rounds)})
+            jax.block_until_ready(trainer.learner.step(learner, batches, 1.0, None, trainer._no_point()))
+            seconds.append(time.perf_counter() - start)
+        points.append({"episodes": count, "tokens": tokens, "seconds": min(seconds[1:])})
         print(f"{count} episodes, {tokens} tokens: {points[-1]['seconds']:.2f} s", flush=True)
     return points
 
 
-def line(x: list[float], y: list[float]) -> tuple[float, float, float]:
-    """Slope and height of the line nearest to some points, and the share of the variance that it explains."""
-    slope, height = np.polyfit(x, y, 1)
-    rest = np.asarray(y) - (slope * np.asarray(x) + height)
-    return float(slope), float(height), float(1 - rest.var() / np.var(y))
+def slopes(x: list[float], y: list[float]) -> list[float]:
+    """Of the lines from each point to the next."""
+    return (np.diff(y) / np.diff(x)).tolist()
 
 
-def _least(run: Callable[[], Any], rounds: int) -> float:
-    seconds = []
-    for _ in range(rounds + 1):
-        start = time.perf_counter()
-        jax.block_until_ready(run())
-        seconds.append(time.perf_counter() - start)
-    return min(seconds[1:])
+def power(x: list[float], y: list[float]) -> float:
+    """The power of x with which y grows from the first point to the last: 1 for a line through the origin."""
+    return float(np.log(y[-1] / y[0]) / np.log(x[-1] / x[0]))
 
 
 def plot(points: list[dict[str, Any]], learnt: list[dict[str, Any]], path: Path) -> None:
-    """A panel a curve; grey is the floor."""
+    """A panel a curve; grey is the least time at the main memory's rate, of the model that no cache can hold."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -142,7 +139,8 @@ def plot(points: list[dict[str, Any]], learnt: list[dict[str, Any]], path: Path)
         for panel, found, name in ((axes[0], by_context, "context"), (axes[1], by_rows, "rows")):
             x = [of[name] for of in found]
             panel.plot(x, [1e3 * of["seconds"] for of in found], marker="o", label=shape)
-            panel.plot(x, [1e3 * of["floor"] for of in found], color="grey", linewidth=0.8)
+            if shape not in IN_CACHES:
+                panel.plot(x, [1e3 * of["floor"] for of in found], color="grey", linewidth=0.8)
     axes[0].set(xlabel=f"context in tokens ({FEW_ROWS} rows)", ylabel="ms a decoding step", yscale="log")
     axes[1].set(xlabel="rows", ylabel="ms a decoding step", xscale="log", yscale="log")
     axes[2].plot([of["tokens"] for of in learnt], [of["seconds"] for of in learnt], marker="o")
@@ -165,25 +163,26 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the points to this file")
     options = parser.parse_args()
     keep_freed_memory()
-    rates = measure_rates(make_mesh(jax.device_count(), 1, 1))
+    rates = measure_rates(make_mesh(1, 1, 1))
     print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, {rates.gflops:.0f} GFLOP/s, "
           f"{rates.gigabytes:.1f} GB/s")  # fmt: skip
     points = decoding(rates, options.rounds)
     learnt = learning(options.rounds)
     cells = [
-        [of["shape"], of["rows"], of["context"], f"{1e3 * of['seconds']:.2f}", f"{of['floor'] / of['seconds']:.2f}",
-         f"{of['rows'] / of['seconds']:,.0f}"]
+        [of["shape"], of["rows"], of["context"], f"{1e3 * of['seconds']:.2f}",
+         "" if of["shape"] in IN_CACHES else f"{of['floor'] / of['seconds']:.2f}", f"{of['rows'] / of['seconds']:,.0f}"]
         for of in points
     ]  # fmt: skip
     print(table(["shape", "rows", "context", "ms a step", "of the floor", "tokens/s"], cells))
     for shape, config in SHAPES.items():
         mine = [of for of in points if of["shape"] == shape and of["rows"] == FEW_ROWS]
-        slope, _, explained = line([of["context"] for of in mine], [of["seconds"] for of in mine])
-        moved = slope * rates.gigabytes * 1e9 / FEW_ROWS
-        print(f"{shape}: a token more of context costs each row as long as moving {moved:,.0f} bytes at the machine's "
-              f"rate, and the cache holds {entry_bytes(config):,} of it; a line explains {explained:.1%}")  # fmt: skip
-    slope, height, explained = line([of["tokens"] for of in learnt], [of["seconds"] for of in learnt])
-    print(f"learner: {1e6 * slope:.1f} s a million tokens and {height:.2f} s beside; a line explains {explained:.1%}")
+        each = slopes([of["context"] for of in mine], [of["seconds"] for of in mine])
+        moved = ", ".join(f"{slope * rates.gigabytes * 1e9 / FEW_ROWS:,.0f}" for slope in each)
+        print(f"{shape}: from one context to the next a token more costs each row as long as the main memory takes for "
+              f"{moved} bytes; the cache holds {entry_bytes(config):,} of it")  # fmt: skip
+    tokens, seconds = [of["tokens"] for of in learnt], [of["seconds"] for of in learnt]
+    each = ", ".join(f"{1e6 * slope:.1f}" for slope in slopes(tokens, seconds))
+    print(f"learner: {each} s a million tokens more; time grows as tokens to the power of {power(tokens, seconds):.2f}")
     plot(points, learnt, options.plot)
     print(f"plot: {options.plot}")
     if options.json:

@@ -2,9 +2,10 @@
 
 For each way to find opponents a run goes on for four times the quickstart's iterations, from the same warm start. Its
 weights after each quarter meet a fixed pool: the warm start, heuristic and random players, and a stranger, which is
-the quickstart's own policy of another seed. `mirror` has met none of them in training; `past` the warm start, beside
-its own past selves. Deals are common to all matches against one opponent. Runs and matches are kept under `--out`:
-the benchmark resumes where it was stopped.
+the quickstart's own policy of another seed. In self-play `mirror` meets none of them, `past` the warm start beside its
+own past selves. Deals are common to all matches against one opponent; intervals are over deals, of one training seed a
+way. The learning rate falls over the whole of a run. Runs and matches are kept under `--out`: the benchmark resumes
+where it was stopped.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from typing import Any
 from maro_jax.run.config import TrainConfig, make_config
 from maro_jax.run.console import table
 from maro_jax.run.devices import arrange_cpu_devices, keep_freed_memory
-from maro_jax.run.directory import recorded_config
+from maro_jax.run.directory import recorded_config, write_json
 
 QUARTERS = 4
 PURPOSE = 4_000_000  # keeps the deals apart from those of training and of `evaluate`
 POOL = ("warm start", "stranger", "heuristic", "random")
+KEY = ("way", "iterations", "against", "games", "stranger")  # of a match
 KEEP_ALL = 10_000
 ALWAYS = {"eval_every": 0, "final_games": 64}
 
@@ -50,7 +52,7 @@ def at_step(out: Path, way: str, step: int) -> str:
     if not kept.exists():
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(out / way / "config.json", folder)
-        shutil.copytree(out / way / "checkpoints" / str(step), folder / "part")
+        shutil.copytree(out / way / "checkpoints" / str(step), folder / "part", dirs_exist_ok=True)
         kept.parent.mkdir(exist_ok=True)
         (folder / "part").rename(kept)
     return str(folder)
@@ -65,7 +67,7 @@ def measure(out: Path, config: TrainConfig, ways: list[str], stranger: str, game
 
     kept = out / "matches.json"
     known = json.loads(kept.read_text()) if kept.exists() else []
-    done = {(each["way"], each["iterations"], each["against"], each["games"]) for each in known}
+    done = {tuple(each[name] for name in KEY) for each in known}
     lanes = config.lanes
     shape = config.mesh_shape(jax.device_count())
     session = run_session(config, lanes=lanes, episodes=min(games, 4 * lanes), mesh_shape=shape)
@@ -81,18 +83,18 @@ def measure(out: Path, config: TrainConfig, ways: list[str], stranger: str, game
             if iterations == 0:
                 player = pool["warm start"]
             else:
-                step = config.warm_iterations + iterations
+                step = iterations + (config.warm_iterations if way == ways[0] else 0)  # others take its warm start
                 player = stored_params(session, at_step(out, way, step), "learner.params")[0]
             for number, name in enumerate(POOL):
-                if (iterations == 0 and name == "warm start") or (way, iterations, name, games) in done:
+                found = dict(zip(KEY, (way, iterations, name, games, stranger), strict=True))
+                if (iterations == 0 and name == "warm start") or tuple(found.values()) in done:
                     continue
                 result = play_match(session.arena, player, pool[name], games, purpose=PURPOSE + number)
-                found = {"way": way, "iterations": iterations, "against": name, "games": games}
                 sides = {side: rate.mean for side, rate in result.sides.items()}
                 known.append(found | dataclasses.asdict(result.total) | {"sides": sides})
-                kept.write_text(json.dumps(known, indent=1) + "\n")
+                write_json(kept, known)
                 print(f"{way} after {iterations} iterations against {name}: {result.total.mean:.3f}", flush=True)
-    return [each for each in known if each["way"] in ways and each["games"] == games]
+    return [each for each in known if each["way"] in ways and (each["games"], each["stranger"]) == (games, stranger)]
 
 
 def plot(rows: list[dict[str, Any]], ways: list[str], path: Path) -> None:
@@ -141,15 +143,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/longer"))
     options = parser.parse_args()
     ways = options.ways.split(",")
-    recorded = recorded_config(Path(options.stranger))
-    if recorded is None or recorded["seed"] == options.seed:
-        parser.error(f"--stranger={options.stranger} is no run, or has the seed of these; train one with another seed: "
-                     f"python -m maro_jax.train --seed={options.seed + 1} --run_dir=runs/stranger")
+    stranger = Path(options.stranger).expanduser().resolve()
+    recorded = recorded_config(stranger) or {}
+    finished = (stranger / "summary.json").exists()
+    if recorded.get("preset") != options.preset or recorded["seed"] == options.seed or not finished:
+        parser.error(f"--stranger={options.stranger} is no finished run of the preset with another seed; train one: "
+                     f"python -m maro_jax.train --preset={options.preset} --seed={options.seed + 1} --run_dir=NEW")
     keep_freed_memory()
     config = make_config(options.preset, {"seed": options.seed})
     arrange_cpu_devices(config.num_cpu_devices())
     train_all(options.out, options.preset, ways, options.seed, options.learning_rate_final)
-    rows = measure(options.out, config, ways, options.stranger, options.games)
+    rows = measure(options.out, config, ways, str(stranger), options.games)
     quarters = sorted({row["iterations"] for row in rows})
     found = {(row["way"], row["against"], row["iterations"]): row for row in rows}
     lines = [[way, name, *(_cell(found.get((way, name, at))) for at in quarters)] for way in ways for name in POOL]

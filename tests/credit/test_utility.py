@@ -252,7 +252,7 @@ def test_reference_points_equal_loops(seed, shape):
 @RANDOM
 @given(st.integers(0, 10**6), st.sampled_from([0.05, 0.1, 1.0]), st.floats(-2, 2))
 def test_offline_kto_is_the_published_batch_loss(seed, beta, shift):
-    """Loss and gradient as TRL's trainer has them: z0 from mismatched pairs, a weight for either kind of reply."""
+    """Loss and gradient by TRL's formula: z0 from mismatched pairs, a weight for either kind of reply."""
     rng = np.random.default_rng(seed)
     count, (desirable, undesirable) = 16, (1.0, 1.33)
     policy, reference, foreign, foreign_reference = rng.normal(-20, 3, (4, count))

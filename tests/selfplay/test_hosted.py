@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from games.registry import make
 from games.text.grammar import SPEECH_TOKEN
+from maro_jax.policy.models import load_policy
 from maro_jax.selfplay.episodes import HEURISTIC, LEARNER, PERSON, RANDOM, Episodes, RolloutPlan
 from maro_jax.selfplay.hosted import Reply, seated_game
 from maro_jax.selfplay.rollout import play
-from maro_jax.selfplay.table import RolloutSizes
+from maro_jax.selfplay.table import RolloutSizes, Table
 from tests.selfplay.playing import COMPILER_OPTIONS, World, world
 
 SEED = 5
@@ -91,3 +93,16 @@ def test_what_nobody_may_say_is_left_out(table_and_params: World):
         [turn] = game.run()
     game.reply({0: Reply(turn.legal[0], [table.lexicon.section_close, *word, table.tokenizer.pad_id])})
     assert game.said(0, turn.decision) == "accuse"
+
+
+def test_decisions_without_a_choice_at_the_beginning_are_of_their_seats_too():
+    policy, _, tokenizer = load_policy("tiny")
+    table = Table.lay(make("negotiation-v0", instances="4/0,2,3/8,1,2/0,5,2"), policy, tokenizer)
+    game = seated_game(table, table.stream_capacity(0, "refuse"), [HEURISTIC, PERSON], SEED)
+    while due := game.run():
+        assert due[0].seat == 1
+        game.reply({0: Reply(due[0].legal[0])})
+    made = game.episodes().behaviours
+    seats = made.seat[0][made.seat[0] >= 0]
+    assert made.legal[0, 0].sum() == 1 and seats[0] == 0  # of what there is nothing of, nothing can be kept
+    np.testing.assert_array_equal(made.holder[0, : len(seats)], np.array([HEURISTIC, PERSON])[seats])
