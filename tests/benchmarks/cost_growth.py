@@ -22,6 +22,7 @@ from maro_jax.harness import generation
 from maro_jax.league.floor import MachineRates, measure_rates
 from maro_jax.league.session import run_session
 from maro_jax.league.trainer import Trainer
+from maro_jax.policy.attention import init_cache
 from maro_jax.policy.config import TINY, DecoderConfig
 from maro_jax.policy.decoder import Policy
 from maro_jax.policy.sharding import make_mesh
@@ -41,17 +42,26 @@ IN_CACHES = ("tiny",)  # the processor's: the rate of the main memory does not b
 CONTEXTS = (64, 256, 512, 1024, 2048)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 FEW_ROWS, SHORT = 8, 64  # of a batch while the context grows; context while the batch grows
+BLOCK = 64  # of a cache that is read at a time; room for the steps
 EPISODES = (32, 64, 128, 256, 512)
 
 
 def step_seconds(policy: Policy, params: Any, rows: int, context: int, rounds: int) -> float:
-    """Seconds of a decoding step of a batch, least of some rounds of `generation.STEPS` steps each."""
-    tokens = np.random.default_rng(0).integers(1, policy.config.vocab_size, (rows, context)).astype(np.int32)
-    capacity, lengths = context + generation.STEPS, np.full(rows, context, np.int32)
+    """Seconds of a decoding step of a batch, least of some rounds of `generation.STEPS` steps each.
+
+    What the cache holds does not matter for that: it is empty, and said to hold `context` tokens of each row.
+    """
     settings = jax.tree.map(jnp.float32, dataclasses.asdict(generation.Sampling()))
     none, keys, seconds = jnp.zeros((0,), jnp.int32), jax.random.split(jax.random.key(0), rows), []
+    config = policy.config
     for _ in range(rounds + 1):  # the first compiles
-        replies = jax.block_until_ready(generation._read(policy, params, tokens, lengths, capacity))
+        replies = jax.block_until_ready(generation._Replies(
+            cache=init_cache(config, rows, context + BLOCK, 1, 0, policy.dtype),
+            lengths=jnp.full(rows, context, jnp.int32),
+            logits=jnp.zeros((rows, config.vocab_size), jnp.float32),
+            seen=jnp.zeros((rows, config.vocab_size), bool),
+            done=jnp.zeros(rows, bool),
+        ))  # fmt: skip
         start = time.perf_counter()
         jax.block_until_ready(
             generation._write(policy, False, params, replies, keys, settings, none, generation.STEPS)
