@@ -162,7 +162,8 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
                 raise NotFinite(
                     f"{config.max_bad_steps} optimizer steps in a row were not finite, see {directory.path}"
                 )
-            if distributed.gathered(time.monotonic() - last_save >= 60 * config.save_every_minutes)[0]:
+            due = time.monotonic() - last_save >= 60 * config.save_every_minutes
+            if distributed.gathered(due or bool(config.save_every) and done % config.save_every == 0)[0]:
                 save(done)
                 last_save = time.monotonic()
         save(trainer.total_iterations)

@@ -4,14 +4,16 @@ import functools
 import gc
 import os
 
+from tests.compiling import FASTER_FLAGS
+
 # Before anything imports jax, which reads these once.
 os.environ["JAX_PLATFORMS"] = "cpu"
 # The pool of workers must be larger than the devices, see maro_jax/run/devices.py.
 os.environ.setdefault("NPROC", "32")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=8 --xla_cpu_collective_call_terminate_timeout_seconds=86400"
-    + " --xla_cpu_use_fusion_emitters=false"  # to compile is most of what tests do, and takes a third less so
+    + " --xla_force_host_platform_device_count=8 --xla_cpu_collective_call_terminate_timeout_seconds=86400 "
+    + FASTER_FLAGS
 ).strip()
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -108,7 +108,7 @@ def finish_run(folder: Path) -> FinishedRun:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(record, "game_records", watched)
-        _, lines = train_quietly(small_config(folder))
+        _, lines = train_quietly(small_config(folder, save_every=3))
     return FinishedRun(folder, lines, recorded)
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.compiling import FASTER_FLAGS
 from tests.entry_points import ROOT
 
 # The sums of XLA's matrix products depend on how many workers share them; by default that follows from the devices.
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "NPROC": "8",
-    "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false",  # to compile is most of what these tests do
+    "XLA_FLAGS": FASTER_FLAGS,
     "PYTHONPATH": str(ROOT),
     "PYTHONUNBUFFERED": "1",
 }

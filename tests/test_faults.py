@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import random
 import re
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from maro_jax.league.trainer import Trainer
@@ -100,6 +102,23 @@ def test_no_kill_of_twenty_loses_anything(straight, tmp_path, capsys):
         if landed >= 20 and in_saves >= 3:
             break
     print(f"{landed} kills in {number + 1} runs, {in_saves} of them while a checkpoint was being written")
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_on_another_number_of_devices(straight, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    assert _struck(folder, "rollout", 3).returncode == -signal.SIGKILL
+    monkeypatch.setenv("XLA_FLAGS", re.sub(r"(device_count)=8", r"\1=2", os.environ["XLA_FLAGS"]))
+    command = [sys.executable, "-m", "maro_jax.train", *flags_of(_config(folder))]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert result.returncode == exit_codes.DONE, result.stderr
+    assert re.search(r"began on .* count 8.*, this is .* count 2.*; numbers may differ in their last", result.stdout)
+    rows, expected = metrics(folder), metrics(straight)
+    assert rows[:2] == expected[:2] and len(rows) == len(expected) == ITERATIONS
+    # Sums in another order differ in rounding, and from there on runs part slowly.
+    assert rows[2].keys() == expected[2].keys()
+    for name, value in expected[2].items():
+        np.testing.assert_allclose(rows[2][name], value, rtol=1e-4, err_msg=name)
 
 
 def test_a_disk_that_takes_no_more_ends_a_run_with_a_sentence_and_loses_nothing(straight, tmp_path, capsys):

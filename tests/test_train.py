@@ -63,6 +63,7 @@ def test_a_run_leaves_its_summary_metrics_games_and_replay(finished_run):
     assert summary["compile"]["programs"] > 10 and summary["compile"]["seconds"] > 0
     assert summary["seconds_total"] > 0 and 0.1 < summary["peak_rss_gib"] < 64
 
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["3", "4"]  # by --save_every, at the end
     rows = metrics(folder)
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     assert ["win_rate" in row for row in rows] == [False, False, False, True]

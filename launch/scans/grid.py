@@ -15,7 +15,7 @@ from maro_jax.run.flags import parse
 from maro_jax.run.presets import PRESETS
 
 # Nothing that a run's results depend on, or what differs between the runs of a trial.
-_NOT_OF_A_TRIAL = ("run_dir", "seed", "save_every_minutes", "keep_checkpoints")
+_NOT_OF_A_TRIAL = ("run_dir", "seed", "save_every_minutes", "save_every", "keep_checkpoints")
 # Swept fields in which trials that share a warm start cannot differ, or differ on purpose.
 _OF_A_WARM_START = (
     "preset", "model", "games", "capacity", "overflow", "warm_start_games", "warm_start_batch",

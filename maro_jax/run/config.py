@@ -204,6 +204,9 @@ class TrainConfig(DeviceConfig, WarmStartConfig):
         5.0, "minutes between checkpoints; also saved when stopped and at the end",
         group="checkpoints", low=0,
     )  # fmt: skip
+    save_every: int = setting(
+        0, "iterations between checkpoints, whatever the time; 0: by time alone", group="checkpoints", low=0
+    )
     keep_checkpoints: int = setting(2, "newest checkpoints kept", group="checkpoints", low=1)
 
     record_episodes: int = setting(

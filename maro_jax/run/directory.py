@@ -33,8 +33,8 @@ from maro_jax.run.tensorboard import TensorBoard
 
 # What may change between the sessions of a run: nothing that its results depend on.
 _FREE_KEYS = frozenset({
-    "run_dir", "save_every_minutes", "keep_checkpoints", "profile", "tensorboard", "distributed", "coordinator",
-    "num_processes", "process_id", "join_minutes", "heartbeat_seconds",
+    "run_dir", "save_every_minutes", "save_every", "keep_checkpoints", "profile", "tensorboard", "distributed",
+    "coordinator", "num_processes", "process_id", "join_minutes", "heartbeat_seconds",
 })  # fmt: skip
 _MARK = ".first-process"
 _PACKAGES = (

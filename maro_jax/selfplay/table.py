@@ -45,7 +45,7 @@ class RolloutSizes:
             lanes=lanes,
             capacity=capacity,
             ingest_rows=max(1, lanes // 4),
-            ingest_tokens=16,
+            ingest_tokens=16 if free_text else 8,
             decode_rows=max(1, lanes // 4),
             decode_tokens=1 + longest_forced_run(table.grammar),
             decode_steps=8 if free_text else 2,  # two share the cost of moving the games on

@@ -22,6 +22,7 @@ from maro_jax.policy.sharding import MESH_AXES
 from maro_jax.selfplay.episodes import Episodes, RolloutPlan
 from maro_jax.selfplay.rollout import build_rollout
 from maro_jax.selfplay.table import RolloutSizes, Table
+from tests.compiling import FASTER
 from tests.games.recording import QUICKLY
 from tests.policy.hf_fixture import make_model_folder
 
@@ -47,7 +48,7 @@ LAYOUTS: dict[str, tuple[int, dict[str, int]]] = {
 
 
 # Half the compile time of `QUICKLY` alone.
-COMPILER_OPTIONS = QUICKLY | {"xla_cpu_use_fusion_emitters": False}
+COMPILER_OPTIONS = QUICKLY | FASTER
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
