@@ -15,7 +15,7 @@
 #
 # A player thinks before it acts. From recorded games a small network learns how likely each goal is after a thought
 # (PNLC, arXiv:2505.18098). Then the player thinks of four things, and follows the one that the critic expects most of.
-# Some minutes (an estimate) on a runtime with two CPU cores; nothing is downloaded but the package.
+# Two minutes on a CPU core; 2 GB of memory; nothing is downloaded but the package.
 
 # %% tags=["parameters"]
 REPOSITORY = ""  # where to get maro-jax if it is not installed here, for example "https://example.org/maro-jax.git"

@@ -14,8 +14,8 @@
 # # Play a game and see it
 #
 # A scripted game of Werewolf as everybody saw it, the same as one player saw it, thousands of games side by side, and
-# one with you in a seat, with its replay. About two minutes on any runtime, a CPU too; 2 GB of memory; nothing is
-# downloaded but the package.
+# one with you in a seat, with its replay. A minute on a CPU core; 2 GB of memory; nothing is downloaded but the
+# package.
 
 # %% tags=["parameters"]
 REPOSITORY = ""  # where to get maro-jax if it is not installed here, for example "https://example.org/maro-jax.git"

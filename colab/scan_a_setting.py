@@ -15,7 +15,7 @@
 #
 # What does a part of the method buy? The same training runs with and without it, several seeds each, from the same
 # warm starts and judged on the same deals. Here: the outcome decomposed onto every behaviour, or given to the last
-# one alone. Twenty minutes on a runtime with two CPU cores by our estimate; 4 GB of memory.
+# one alone. Ten minutes on a CPU core; 3 GB of memory.
 
 # %% tags=["parameters"]
 REPOSITORY = ""  # where to get maro-jax if it is not installed here, for example "https://example.org/maro-jax.git"

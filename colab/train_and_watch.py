@@ -14,7 +14,7 @@
 # # Train a tiny model by self-play and watch it improve
 #
 # A model of 379 thousand parameters learns the language of Werewolf from scripted games, then gets better by playing
-# itself. A quarter of an hour on a runtime with two CPU cores; 4 GB of memory; nothing is downloaded but the package.
+# itself. Ten minutes on a CPU core; 3 GB of memory; nothing is downloaded but the package.
 
 # %% tags=["parameters"]
 REPOSITORY = ""  # where to get maro-jax if it is not installed here, for example "https://example.org/maro-jax.git"

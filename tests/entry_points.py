@@ -145,7 +145,7 @@ def checkpoint(run_dir: Path, step: int) -> dict[str, np.ndarray]:
 
 def assert_equal(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> None:
     """Asserts that two checkpoints hold the same arrays, bit for bit."""
-    assert left.keys() == right.keys() and "learner.params.embedding" in left
+    assert left.keys() == right.keys() and any(name.startswith("learner.params.") for name in left)
     for name in left:
         assert left[name].dtype == right[name].dtype
         np.testing.assert_array_equal(np.asarray(left[name]), np.asarray(right[name]), err_msg=name)

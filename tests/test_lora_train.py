@@ -97,6 +97,7 @@ def test_an_adapter_meets_its_own_past_and_any_model_of_the_same_shape(place, tm
     assert same["total"] == other["total"]
 
 
+@pytest.mark.slow
 def test_a_person_plays_against_an_adapter(place, tmp_path):
     answers = iter(["1"] * 9)
     record = play.play(

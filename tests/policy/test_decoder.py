@@ -199,7 +199,7 @@ def test_the_loop_over_layers_gives_the_gradients_of_layers_written_out(config, 
         terms = (tokens if places is None else places).size * config.hidden_size
         assert float(got[0]) == pytest.approx(float(want[0]), abs=1e-6 * terms)
         for one, other in zip(jax.tree.leaves(got[1]), jax.tree.leaves(want[1]), strict=True):
-            assert float(jnp.abs(one - other).max()) < 1e-5 * max(1.0, float(jnp.abs(other).max()))
+            assert float(jnp.abs(one - other).max()) < 1e-4 * max(1.0, float(jnp.abs(other).max()))
 
 
 def test_a_deep_model_makes_no_longer_a_program_and_remat_saves_memory():
