@@ -33,6 +33,7 @@ from tests.entry_points import (
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
 
+OF_THE_LAYOUT = {"lane_occupancy", "useful_ingest_slots", "useful_decode_slots"}  # metrics of how devices were used
 # A run of two warm-start and two self-play iterations has these, if each iteration is saved.
 ROLLOUTS, UPDATES, SAVES, MOST_MILLISECONDS = 4, 12, 4, 4000
 
@@ -114,11 +115,12 @@ def test_a_run_goes_on_on_another_number_of_devices(straight, tmp_path, monkeypa
     assert result.returncode == exit_codes.DONE, result.stderr
     assert re.search(r"began on .* count 8.*, this is .* count 2.*; numbers may differ in their last", result.stdout)
     rows, expected = metrics(folder), metrics(straight)
-    assert rows[:2] == expected[:2] and len(rows) == len(expected) == ITERATIONS
+    assert rows[0] == expected[0] and len(rows) == len(expected) == ITERATIONS
     # Sums in another order differ in rounding, and from there on runs part slowly.
-    assert rows[2].keys() == expected[2].keys()
-    for name, value in expected[2].items():
-        np.testing.assert_allclose(rows[2][name], value, rtol=1e-4, err_msg=name)
+    for row, other in zip(rows[1:3], expected[1:3], strict=True):
+        assert row.keys() == other.keys()
+        for name in other.keys() - OF_THE_LAYOUT:
+            np.testing.assert_allclose(row[name], other[name], rtol=1e-3, err_msg=name)
 
 
 def test_a_disk_that_takes_no_more_ends_a_run_with_a_sentence_and_loses_nothing(straight, tmp_path, capsys):
