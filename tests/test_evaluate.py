@@ -200,5 +200,5 @@ def test_what_cannot_be_played_is_refused(finished_run, tmp_path, capsys):
         file.unlink()
     before = contents(damaged)
     errors = _refusal(capsys, policy=damaged, opponent="random")
-    assert f"none of the checkpoints [{ITERATIONS}]" in errors
+    assert f"none of the checkpoints [{ITERATIONS - 1}, {ITERATIONS}]" in errors
     assert contents(damaged) == before
