@@ -15,6 +15,7 @@ from maro_jax.run import distributed, exit_codes
 from maro_jax.run.compiling import compiling
 from maro_jax.run.config import TrainConfig, round_up, warm_iterations_of
 from maro_jax.run.console import Console
+from maro_jax.run.dashboard import job_console
 from maro_jax.run.devices import arrange_cpu_devices, check_cpu_devices, keep_freed_memory
 from maro_jax.run.directory import FollowedDirectory, RunDirectory, recorded_config
 from maro_jax.run.fields import ConfigError
@@ -104,11 +105,11 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
     """The job: warm start and self-play iterations, then the final matches."""
     _arrange(config)
 
-    from maro_jax.league.report import alarms, banner, columns, skips
+    from maro_jax.league.report import alarms, banner, columns, sections, skips
     from maro_jax.league.session import device_facts
     from maro_jax.run.checkpoint import Checkpoints
 
-    begun, console, watch = time.monotonic(), Console(enabled=distributed.is_first()), Stopwatch()
+    begun, console, watch = time.monotonic(), job_console(enabled=distributed.is_first()), Stopwatch()
     compiled = dataclasses.asdict(compiling())
     trainer, memory, state = distributed.together(lambda: _prepare(config))
     notes = distributed.together(lambda: directory.record(device_facts()))
@@ -140,32 +141,32 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
                 raise Stopped(name)
 
         metrics, last_save = directory.metrics(first, config.tensorboard), time.monotonic()
-        console.start(first)
-        for iteration in range(first, trainer.total_iterations):
-            leave_if_asked(iteration)
-            with _trace_if_due(config, directory, trainer, first, iteration):
-                state, report, played = trainer.iterate(state, iteration)
-            done = iteration + 1
-            report |= _match_if_due(config, trainer, state, done)
-            with watch("metrics"):
-                metrics.write(done, **report)
-                console.iteration(done, trainer.total_iterations, **columns(report))
-            kto = config.utility == "kto" and done > trainer.warm_iterations
-            for note in skips(report) + (alarms(report) if kto else []):
-                console.line(f"note: {note}")
-            with watch("games for the replay"):
-                _record_if_due(config, directory, trainer, played, done)
-            if recorder:
-                with watch("datasets"):
-                    _keep_episodes(recorder, config, trainer, played, report, done)
-            if int(state.learner.bad_steps) >= config.max_bad_steps:
-                raise NotFinite(
-                    f"{config.max_bad_steps} optimizer steps in a row were not finite, see {directory.path}"
-                )
-            due = time.monotonic() - last_save >= 60 * config.save_every_minutes
-            if distributed.gathered(due or bool(config.save_every) and done % config.save_every == 0)[0]:
-                save(done)
-                last_save = time.monotonic()
+        with console.iterations(first, trainer.total_iterations, stop.status):
+            for iteration in range(first, trainer.total_iterations):
+                leave_if_asked(iteration)
+                with _trace_if_due(config, directory, trainer, first, iteration):
+                    state, report, played = trainer.iterate(state, iteration)
+                done = iteration + 1
+                report |= _match_if_due(config, trainer, state, done)
+                with watch("metrics"):
+                    metrics.write(done, **report)
+                    console.iteration(done, columns(report), sections(report, iteration < trainer.warm_iterations))
+                kto = config.utility == "kto" and done > trainer.warm_iterations
+                for note in skips(report) + (alarms(report) if kto else []):
+                    console.line(f"note: {note}")
+                with watch("games for the replay"):
+                    _record_if_due(config, directory, trainer, played, done)
+                if recorder:
+                    with watch("datasets"):
+                        _keep_episodes(recorder, config, trainer, played, report, done)
+                if int(state.learner.bad_steps) >= config.max_bad_steps:
+                    raise NotFinite(
+                        f"{config.max_bad_steps} optimizer steps in a row were not finite, see {directory.path}"
+                    )
+                due = time.monotonic() - last_save >= 60 * config.save_every_minutes
+                if distributed.gathered(due or bool(config.save_every) and done % config.save_every == 0)[0]:
+                    save(done)
+                    last_save = time.monotonic()
         save(trainer.total_iterations)
         metrics.close()
         summary = _final_matches(config, directory, trainer, state, console, leave_if_asked)

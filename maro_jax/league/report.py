@@ -68,6 +68,27 @@ def columns(report: dict[str, Any]) -> dict[str, Any]:
     return {short: round(report[name], 4) if name in report else "" for name, short in names.items()}
 
 
+_PLAY = ("win_rate", "mirror_win_rate/", "opponent_win_rate", "play/", "decisions_per_game")
+_LEARNING = ("loss", "negative_log_prob", "entropy", "kl", "grad_norm", "learning_rate")
+_SPEED = (
+    "games_per_second", "sampled_tokens_per_second", "rollout_of_floor", "lane_occupancy", "useful_decode_slots",
+    "useful_ingest_slots", "learner_tokens_per_second", "mfu",
+)  # fmt: skip
+
+
+def sections(report: dict[str, Any], warm: bool) -> dict[str, dict[str, float]]:
+    """The figures worth a row of a terminal's table: how games went, learning and speed; less of the warm start."""
+    learning = {name: report[name] for name in _LEARNING if name in report}
+    if warm:
+        return {"warm start": learning}
+    play = {
+        name: value
+        for name, value in report.items()
+        if any(f"/{part}" in f"/{name}" for part in _PLAY) and not name.endswith(("_low", "_high"))
+    }
+    return {"play": play, "learning": learning, "speed": {name: report[name] for name in _SPEED if name in report}}
+
+
 def skips(report: dict[str, Any]) -> list[str]:
     """A note on optimizer steps that were not taken."""
     spikes, others = int(report["spikes"]), int(report["skipped"] - report["spikes"])

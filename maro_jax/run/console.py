@@ -1,14 +1,15 @@
 """What a person sees: a banner, aligned progress lines with the time left, and plain tables.
 
-Plain lines throughout, so that a log file reads like the screen; only a counter that is still
-moving rewrites its line, and only on a terminal.
+Plain lines, so that a log file reads well; only a counter that is still moving rewrites its line, and only on a
+terminal. There `maro_jax.run.dashboard` shows iterations as a table instead.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TextIO
 
 _QUIET_SECONDS = 2.0  # nothing that is over sooner is worth a line
@@ -103,7 +104,7 @@ class Console:
         self._enabled = enabled
         self._clock = clock
         self._start = clock()
-        self._first_step: int | None = None
+        self._first = self._total = 0  # iterations before this session, and in all
         self._columns: list[str] = []
         self._widths: dict[str, int] = {}
 
@@ -120,30 +121,38 @@ class Console:
             self.line(f"  {name:<{width}}  {format_value(value)}")
         self.line()
 
-    def start(self, step: int) -> None:
-        """Starts the clock of the time left: `step` iterations are done already."""
-        self._first_step, self._start = step, self._clock()
+    @contextlib.contextmanager
+    def iterations(self, done: int, total: int, status: Callable[[], str] = str) -> Iterator[None]:
+        """A block of iterations, whose clock starts now.
 
-    def iteration(self, step: int, total: int, **values: object) -> None:
-        """Prints an iteration's line: how far, its values in columns, elapsed and left.
+        Args:
+          done: iterations made before, which cost no time now.
+          total: iterations in all.
+          status: what is to be said beside the time left, for a terminal's table.
+        """
+        self._first, self._total, self._start = done, total, self._clock()
+        yield
+
+    def iteration(
+        self, step: int, columns: Mapping[str, object], sections: Mapping[str, Mapping[str, float]] | None = None
+    ) -> None:
+        """Prints an iteration's line: how far, its columns, elapsed and left.
 
         Args:
           step: iterations done now.
-          total: iterations in all.
-          **values: columns; a heading is printed whenever their names change.
+          columns: values by name; a heading is printed whenever the names change.
+          sections: more figures, by name in sections by title; a terminal's table shows them in place of a line.
         """
-        if self._first_step is None:
-            self.start(step - 1)
-        if list(values) != self._columns:
-            self._columns = list(values)
-            self._widths = {name: max(len(name), 8) for name in values}
-            names = "  ".join(f"{name:>{self._widths[name]}}" for name in values)
+        if list(columns) != self._columns:
+            self._columns = list(columns)
+            self._widths = {name: max(len(name), 8) for name in columns}
+            names = "  ".join(f"{name:>{self._widths[name]}}" for name in columns)
             self.line(f"{'iteration':<11}  {names}  {'elapsed':>7}  {'left':>7}")
         elapsed = self._clock() - self._start
-        done = step - (self._first_step or 0)
-        left = elapsed / done * (total - step) if done > 0 else 0.0
-        cells = "  ".join(f"{format_value(value):>{self._widths[name]}}" for name, value in values.items())
-        self.line(f"{f'{step}/{total}':<11}  {cells}  {format_duration(elapsed):>7}  {format_duration(left):>7}")
+        left = elapsed / (step - self._first) * (self._total - step)
+        cells = "  ".join(f"{format_value(value):>{self._widths[name]}}" for name, value in columns.items())
+        times = f"{format_duration(elapsed):>7}  {format_duration(left):>7}"
+        self.line(f"{f'{step}/{self._total}':<11}  {cells}  {times}")
 
     def phase(self, name: str, total: int) -> Phase:
         """Starts the progress of a piece of work of `total` units."""

@@ -40,6 +40,10 @@ class StopSignal:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    def status(self) -> str:
+        """What follows from the signal, in words; nothing before it."""
+        return f"{self.name}: stopping after this step" if self.name else ""
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
             # Not sys.exit: whatever is stuck may catch exceptions.

@@ -37,10 +37,10 @@ def test_table_aligns():
 def test_iterations_line_up_and_tell_the_time_left():
     clock, stream = Clock(), io.StringIO()
     console = Console(stream, clock=clock)
-    console.start(step=2)  # resumed: two iterations cost nothing today
-    for step in (3, 4):
-        clock.now += 10
-        console.iteration(step, 12, loss=0.5 / step, games_per_second=123.456)
+    with console.iterations(2, 12):  # resumed: two iterations cost nothing today
+        for step in (3, 4):
+            clock.now += 10
+            console.iteration(step, {"loss": 0.5 / step, "games_per_second": 123.456})
     lines = stream.getvalue().splitlines()
     assert len(lines) == 3 and len({len(line) for line in lines}) == 1
     assert lines[0].split() == ["iteration", "loss", "games_per_second", "elapsed", "left"]
@@ -76,7 +76,8 @@ def test_a_terminal_rewrites_one_line_and_a_second_process_prints_nothing():
     assert stream.getvalue().count("\n") == 1
     silent = Console(stream := io.StringIO(), enabled=False, clock=clock)
     silent.banner("run", {"seed": 0})
-    silent.iteration(1, 2, loss=1.0)
+    with silent.iterations(0, 2):
+        silent.iteration(1, {"loss": 1.0})
     phase = silent.phase("play", 2)
     clock.now += 20
     phase.update(1)
