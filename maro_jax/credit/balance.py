@@ -249,6 +249,20 @@ def weights(kind: str, advantages: jax.Array, role_weight: jax.Array, scale: jax
     return WEIGHTS[kind](advantages, role_weight, scale)
 
 
+def importance(kind: str, role_weight: jax.Array) -> jax.Array:
+    """What a behaviour counts for apart from how good it was: ω where roles are balanced, else 1.
+
+    Args:
+      kind: one of `WEIGHTS`.
+      role_weight: ω of each behaviour's role.
+
+    Raises:
+      ValueError: no weight has this name.
+    """
+    _check("balance", kind, WEIGHTS)
+    return role_weight if kind in ("role", "role_label") else jnp.ones_like(role_weight)
+
+
 def effective_sample_size(weight: jax.Array, role: jax.Array, mask: jax.Array, num_roles: int) -> jax.Array:
     """(Σw)² / Σw² for each role (Kish), 0 where nothing weighs anything.
 

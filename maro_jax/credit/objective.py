@@ -25,7 +25,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "decompose": (*decomposition.DECOMPOSITIONS, *BY_VALUE, "rules", "fork"),
     "baseline": (*balance.BASELINES, "deal"),
     "balance": tuple(balance.WEIGHTS),
-    "utility": ("kto", "reinforce", "ppo", "clone"),
+    "utility": ("kto", "dro", "reinforce", "ppo", "clone"),
     "reference_point": tuple(utility.REFERENCE_POINTS),
 }
 
@@ -47,7 +47,7 @@ class CreditOptions:
       balance: how an advantage becomes a weight.
       deal_group: g, episodes of a deal that follow each other in a batch, for `baseline='deal'`.
       utility: the loss of one behaviour.
-      beta: β of `kto`, > 0, per nat.
+      beta: β of `kto` and `dro`, > 0, per nat.
       reference_point: z0 of `kto`.
       clip: ε of `ppo`, in (0, 1).
 
@@ -112,8 +112,8 @@ class BehaviourCredit:
 
     returns: jax.Array  # `float32[E, B]` G
     advantages: jax.Array  # `float32[E, B]` A = G − b
-    signs: jax.Array  # `float32[E, B]` sign(A): +1 good, −1 bad, 0 neither
-    weights: jax.Array  # `float32[E, B]` w ≥ 0
+    signs: jax.Array  # `float32[E, B]` sign(A): +1 good, −1 bad, 0 neither; with `dro` ±w/u
+    weights: jax.Array  # `float32[E, B]` w ≥ 0; with `dro` u, what the behaviour counts for whatever its A
     eligible: jax.Array  # `bool[E, B]` learnt from
     normaliser: jax.Array  # `float32[]` E · n̄, the divisor of the batch's loss
 
@@ -183,16 +183,16 @@ def credit(
     advantages = jnp.where(eligible, returns - baselines, 0.0)
     current = in_force(advantages)
     of_role = jnp.maximum(role, 0)
-    weights = balance.weights(
-        options.balance,
-        advantages,
-        balance.role_weights(current, side_of_role)[of_role],
-        of_deal.deviation if options.balance == "deal" else balance.advantage_scale(current)[of_role],
-    )
+    role_weights = balance.role_weights(current, side_of_role)[of_role]
+    scale = of_deal.deviation if options.balance == "deal" else balance.advantage_scale(current)[of_role]
+    weights, signs = balance.weights(options.balance, advantages, role_weights, scale), jnp.sign(advantages)
+    if options.utility == "dro":  # which also holds behaviours of advantage 0 where they are
+        counts = balance.importance(options.balance, role_weights)
+        signs, weights = signs * weights / counts, jnp.where(eligible, counts, 0.0)
     given = BehaviourCredit(
         returns=returns,
         advantages=advantages,
-        signs=jnp.sign(advantages),
+        signs=signs,
         weights=weights,
         eligible=eligible,
         # At least 1, so that a batch with nothing to learn from has loss 0 and not 0 / 0.
@@ -254,7 +254,7 @@ def behaviour_loss(
     Args:
       options: the switches (static).
       log_prob: log π of the reply, `float32[...]`, nats; carries the gradient.
-      reference_log_prob: log π_ref of it, nats; read by `kto` and `ppo`.
+      reference_log_prob: log π_ref of it, nats; read by `kto`, `dro` and `ppo`.
       reference_point: z0 of the behaviour's phase, nats; read by `kto`.
       sign: `float32[...]`.
       weight: `float32[...]`; where it is 0 the loss is 0.
@@ -269,6 +269,8 @@ def behaviour_loss(
     log_ratio = log_prob - jax.lax.stop_gradient(reference_log_prob)
     if options.utility == "ppo":
         return utility.ppo(log_ratio, sign, weight, options.clip)
+    if options.utility == "dro":
+        return utility.dro(log_ratio, sign, weight, options.beta)
     return utility.kto(log_ratio, sign, weight, options.beta, reference_point)
 
 
@@ -285,6 +287,7 @@ def metrics(given: BehaviourCredit, role: jax.Array, num_roles: int) -> dict[str
       (Σw of each sign) and `effective_sample_size`; means are 0 for an absent role.
     """
     group = jnp.where(given.eligible, role, -1)
+    mass = given.weights * jnp.abs(given.signs)
 
     def sums(values: jax.Array) -> jax.Array:
         return sum_by_group(values, group, num_roles)
@@ -294,7 +297,7 @@ def metrics(given: BehaviourCredit, role: jax.Array, num_roles: int) -> dict[str
         "behaviours": behaviours,
         "mean_return": safe_ratio(sums(given.returns), behaviours, 0.0),
         "mean_advantage": safe_ratio(sums(given.advantages), behaviours, 0.0),
-        "good_mass": sums(jnp.where(given.signs > 0, given.weights, 0.0)),
-        "bad_mass": sums(jnp.where(given.signs < 0, given.weights, 0.0)),
-        "effective_sample_size": balance.effective_sample_size(given.weights, role, given.eligible, num_roles),
+        "good_mass": sums(jnp.where(given.signs > 0, mass, 0.0)),
+        "bad_mass": sums(jnp.where(given.signs < 0, mass, 0.0)),
+        "effective_sample_size": balance.effective_sample_size(mass, role, given.eligible, num_roles),
     }

@@ -5,6 +5,7 @@ log π, the sum over its sampled tokens *under the masks they were sampled with*
 the grammar forces have log-probability 0 and add nothing; there is no division by length.
 
 `kto`        w (4/β) [1 − σ(sign · β (r − z0))],  r = log π − log π_ref
+`dro`        u [−a r + β r²/2],  a = ± w/u,  u what the behaviour counts for whatever its advantage
 `reinforce`  −w · sign · log π
 `ppo`        −w · min(sign · ρ, sign · min(max(ρ, 1 − ε), 1 + ε)),  ρ = exp(log π − log π_ref)
 `clone`      −w · log π where sign is good, else 0
@@ -15,6 +16,12 @@ REINFORCE's where policy and reference agree (r = z0 = 0, h = 1). Further away h
 gradient of any behaviour, good or bad, whose probability has already moved: a bound on how
 far one batch can push, bought with a bias. Watch the mean of :func:`gradient_scale` (below 0.5 is an
 alarm) and the share of :func:`is_saturated` (above 5 %).
+
+`dro` (Direct Reward Optimisation, Richemond et al., arXiv:2405.19107) is, but for a constant,
+(u/2β)(a − β r)²: the log-ratio is regressed on the advantage. At the reference its gradient too is
+REINFORCE's; from there a batch can be gone through many times, since the loss has a minimum at r = a/β:
+a step of mirror descent whose length β sets, and not the optimizer or how its parameters couple
+situations. There every behaviour counts, of whatever advantage.
 
 MARO (arXiv:2601.12323) evaluates the utility of each behaviour directly; that this is done
 with the KTO form is our reading.
@@ -55,6 +62,23 @@ def kto(
     # 1 − σ(x) = σ(−x), which does not cancel where σ(x) is close to 1.
     loss = (4.0 / beta) * weight * jax.nn.sigmoid(-sign * beta * centred)
     return jnp.where(counts, loss, 0.0)
+
+
+def dro(log_ratio: jax.Array, advantage: jax.Array, weight: jax.Array, beta: float) -> jax.Array:
+    """DRO's loss of each behaviour without the constant, scaled to REINFORCE at the reference: u [−a r + β r²/2].
+
+    Args:
+      log_ratio: r = log π − log π_ref, `float32[...]`, nats; π_ref is the policy that played.
+      advantage: a, `float32[...]`, of any size.
+      weight: u ≥ 0, `float32[...]`; where it is 0 the loss is 0, whatever the log-ratio.
+      beta: β > 0, advantage per nat.
+
+    Returns:
+      `float32[...]`, at least −u a²/2β.
+    """
+    counts = weight > 0
+    ratio = jnp.where(counts, log_ratio, 0.0)
+    return jnp.where(counts, weight * (beta / 2 * ratio**2 - advantage * ratio), 0.0)
 
 
 def reinforce(log_prob: jax.Array, sign: jax.Array, weight: jax.Array) -> jax.Array:

@@ -131,10 +131,12 @@ class TrainConfig(DeviceConfig, WarmStartConfig):
         choices=("none", "role", "role_label", "deal"),
     )
     utility: str = setting(
-        "kto", "objective for one behaviour without a pair; clone learns from good ones only", group="credit",
-        choices=("kto", "reinforce", "ppo", "clone"),
+        "kto", "objective for one behaviour without a pair; dro suits several --epochs, clone learns from good ones",
+        group="credit", choices=("kto", "dro", "reinforce", "ppo", "clone"),
     )  # fmt: skip
-    beta: float = setting(0.1, "KTO's inverse temperature", group="credit", positive=True)
+    beta: float = setting(
+        0.1, "KTO's inverse temperature; for dro the advantage that is worth a nat", group="credit", positive=True
+    )
     reference_point: str = setting(
         "token_kl", "KTO's reference point, the KL from the iteration's first weights: exact (token_kl), estimated "
         "without a second forward pass (sampled_kl), or zero",

@@ -183,10 +183,34 @@ def test_masses_on_a_first_batch_of_wins_and_losses():
     assert float(got.normaliser) == pytest.approx(total, rel=1e-4)
 
 
-def test_metrics_equal_loops():
+@pytest.mark.parametrize("kind", ["none", "role", "role_label", "deal"])
+def test_dro_splits_the_weight_into_how_good_and_how_much(kind):
+    """The product is that of the other utilities; a behaviour of advantage 0 counts too, and is held where it is."""
+    baseline = {"baseline": "deal", "deal_group": 3} if kind == "deal" else {"baseline": "cell"}
+    batch = naive.random_batch(5, naive.SHAPES[-1])
+    batch.outcome[:3] = 0.25  # of the first deal, so that nothing in it is better than the rest
+    both = {}
+    for utility in ("reinforce", "dro"):
+        options = library.CreditOptions(utility=utility, balance=kind, **baseline)
+        both[utility], _ = credit(options, balance.init(3, 2), **batch.arrays, side_of_role=SIDE_OF_ROLE)
+    usual, split = both["reinforce"], both["dro"]
+    np.testing.assert_allclose(split.signs * split.weights, usual.signs * usual.weights, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(np.asarray(split.weights) > 0, split.eligible)
+    if kind in ("none", "deal"):
+        np.testing.assert_array_equal(split.weights, split.eligible.astype(np.float32))
+    if kind == "none":
+        np.testing.assert_allclose(split.signs, split.advantages, rtol=1e-6)
+    if kind == "deal":
+        assert not np.any(split.signs[:3]) and np.any(split.weights[:3]) and not np.any(usual.weights[:3])
+
+
+@pytest.mark.parametrize("utility", ["kto", "dro"])
+def test_metrics_equal_loops(utility):
     batch = naive.random_batch(3, naive.SHAPES[-1])
+    options = library.CreditOptions(utility=utility)
+    shown_of, _ = credit(options, balance.init(3, 2), **batch.arrays, side_of_role=SIDE_OF_ROLE)
+    shown = objective.metrics(shown_of, jnp.asarray(batch.role), 3)
     got, _ = credit(library.CreditOptions(), balance.init(3, 2), **batch.arrays, side_of_role=SIDE_OF_ROLE)
-    shown = objective.metrics(got, jnp.asarray(batch.role), 3)
     for role in range(3):
         mine = [s for s in batch.slots() if batch.eligible[s] and batch.role[s] == role]
         returns = [float(got.returns[s]) for s in mine]
@@ -310,12 +334,15 @@ def test_behaviour_loss_follows_the_option():
     np.testing.assert_allclose(got, want, rtol=1e-6)
     clone = library.CreditOptions(utility="clone")
     np.testing.assert_allclose(objective.behaviour_loss(clone, log_prob, reference, z0, sign, weight), [0.5, 0.0])
+    dro = library.CreditOptions(utility="dro", beta=0.5)
+    want = [0.5 * (0.25 * 0.5**2 - 0.5), 2.0 * (0.25 - 1.0)]
+    np.testing.assert_allclose(objective.behaviour_loss(dro, log_prob, reference, z0, sign, weight), want, rtol=1e-6)
     ppo = library.CreditOptions(utility="ppo", clip=0.3)
     want = [0.5 * naive.published_ppo(np.exp(0.5), 1, 0.3), 2.0 * naive.published_ppo(np.exp(-1.0), -1, 0.3)]
     np.testing.assert_allclose(objective.behaviour_loss(ppo, log_prob, reference, z0, sign, weight), want, rtol=1e-6)
 
 
-@pytest.mark.parametrize("utility", ["kto", "ppo"])
+@pytest.mark.parametrize("utility", ["kto", "dro", "ppo"])
 def test_the_reference_carries_no_gradient(utility):
     options = library.CreditOptions(utility=utility)
     one = jnp.ones(())
@@ -330,7 +357,7 @@ def test_the_reference_carries_no_gradient(utility):
         ({"rules_weight": 0.0}, "rules_weight must be above 0"),
         ({"baseline": "seat"}, "baseline must be one of none, role, cell"),
         ({"balance": "label"}, "balance must be one of none, role, role_label"),
-        ({"utility": "dpo"}, "utility must be one of kto, reinforce, ppo, clone"),
+        ({"utility": "dpo"}, "utility must be one of kto, dro, reinforce, ppo, clone"),
         ({"clip": 1.0}, "clip must lie between 0 and 1"),
         ({"balance": "deal"}, "set baseline='deal' too"),
         ({"baseline": "deal"}, "at least 2"),

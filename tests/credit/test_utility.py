@@ -55,8 +55,36 @@ def test_ppo_stops_where_the_ratio_has_left_the_clip_in_the_direction_of_the_sig
         np.testing.assert_allclose(slope, np.where(moving, -sign * ratio, 0.0), rtol=1e-5)
 
 
-def test_kto_and_ppo_equal_reinforce_at_the_reference():
-    """∇KTO = ∇PPO = ∇REINFORCE where policy and reference agree, for any β and ε."""
+@RANDOM
+@given(FINITE, FINITE, st.floats(0.125, 4, width=32), st.sampled_from([0.05, 0.5, 2.0]))
+def test_dro_is_the_published_square_but_for_scale_and_a_constant(log_ratio, advantage, weight, beta):
+    """DRO's policy loss with the value given: ½ (R − V − τ log π/π_ref)², A = R − V, τ = β."""
+    got = utility.dro(jnp.float32(log_ratio), jnp.float32(advantage), jnp.float32(weight), beta)
+    want = weight / beta * ((advantage - beta * log_ratio) ** 2 / 2 - advantage**2 / 2)
+    assert float(got) == pytest.approx(want, rel=1e-4, abs=1e-3)
+
+
+def test_going_through_a_batch_many_times_dro_ends_at_a_step_of_mirror_descent():
+    """π ∝ π_ref e^(R/β), whatever the parameters are: here the first logit moves all three actions."""
+    reference, results, beta = np.array([0.2, 0.5, 0.3]), np.array([1.0, -0.5, 0.2]), 0.7
+    aim = reference * np.exp(results / beta)
+    advantage = results - beta * np.log(aim.sum())
+    coupled = jnp.asarray([[1.0, 0.9, 0.9], [0.0, 0.5, 0.3], [0.0, 0.0, 0.5]], jnp.float32)
+
+    def loss(parameters):
+        log_ratio = jax.nn.log_softmax(jnp.log(reference) + parameters @ coupled) - jnp.log(reference)
+        return jnp.sum(utility.dro(log_ratio, jnp.asarray(advantage), jnp.asarray(reference), beta))
+
+    parameters = jnp.zeros(3)
+    for _ in range(3000):
+        parameters -= jax.jit(jax.grad(loss))(parameters)
+    policy = jax.nn.softmax(jnp.log(reference) + parameters @ coupled)
+    np.testing.assert_allclose(policy, aim / aim.sum(), atol=1e-4)
+    assert np.abs(policy - reference).max() > 0.2
+
+
+def test_kto_dro_and_ppo_equal_reinforce_at_the_reference():
+    """∇KTO = ∇DRO = ∇PPO = ∇REINFORCE where policy and reference agree, for any β and ε."""
     rng = np.random.default_rng(0)
     logits = jnp.asarray(rng.normal(size=(32, 5)), jnp.float32)
     actions = jnp.asarray(rng.integers(0, 5, 32))
@@ -75,6 +103,13 @@ def test_kto_and_ppo_equal_reinforce_at_the_reference():
     assert float(jnp.linalg.norm(want)) > 1
     for beta in (0.1, 0.5, 2.0):
         np.testing.assert_allclose(jax.grad(kto)(logits, beta), want, rtol=1e-5, atol=1e-6)
+
+    def dro(logits, beta):
+        log_ratio = softmax_policy(logits, actions) - reference
+        return jnp.sum(utility.dro(log_ratio, sign, weight, beta))
+
+    for beta in (0.1, 2.0):
+        np.testing.assert_allclose(jax.grad(dro)(logits, beta), want, rtol=1e-5, atol=1e-6)
 
     def ppo(logits, clip):
         return jnp.sum(utility.ppo(softmax_policy(logits, actions) - reference, sign, weight, clip))
@@ -164,7 +199,10 @@ def test_weight_zero_drops_out(garbage):
     def reinforce(values):
         return jnp.sum(utility.reinforce(values, sign, weight))
 
-    for loss in (kto, reinforce):
+    def dro(values):
+        return jnp.sum(utility.dro(values, sign, weight, 0.1))
+
+    for loss in (kto, reinforce, dro):
         value, gradient = jax.value_and_grad(loss)(values)
         assert np.isfinite(value) and value != 0
         assert gradient[0] == 0 and gradient[1] > 0

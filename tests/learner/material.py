@@ -185,6 +185,10 @@ def plain_loss(
             held = min(max(ratio, 1 - options.clip), 1 + options.clip)
             loss += scale * -weight * min(sign * ratio, sign * held)
             slope[mine] = scale * -weight * sign * ratio * (sign * ratio <= sign * held)
+        elif options.utility == "dro":
+            ratio = total - sum(tokens[row].recorded for row in mine)
+            loss += scale * weight * (options.beta / 2 * ratio**2 - sign * ratio)
+            slope[mine] = scale * weight * (options.beta * ratio - sign)
         else:
             ratio = total - sum(tokens[row].recorded for row in mine)
             bent = 1 / (1 + np.exp(-sign * options.beta * (ratio - given.point[phase])))

@@ -22,6 +22,7 @@ SAMPLED = CreditOptions(utility="kto", reference_point="sampled_kl", beta=0.3)
 ZERO = CreditOptions(utility="kto", reference_point="zero", beta=0.3)
 PPO = CreditOptions(utility="ppo", clip=0.1)
 CLONE = CreditOptions(utility="clone")
+DRO = CreditOptions(utility="dro", beta=0.3)
 SCALE = 1 / 37.0
 
 
@@ -73,6 +74,7 @@ CASES = [
     ("acts", PPO, (0.0, 0.0)),
     ("acts", ZERO, (0.0, 0.3)),
     ("acts", CLONE, (0.02, 0.0)),
+    ("acts", DRO, (0.0, 0.0)),
 ]
 
 
