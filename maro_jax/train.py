@@ -141,7 +141,7 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
                 raise Stopped(name)
 
         metrics, last_save = directory.metrics(first, config.tensorboard), time.monotonic()
-        with console.iterations(first, trainer.total_iterations, stop.status):
+        with console.iterations(first, trainer.total_iterations, stop):
             for iteration in range(first, trainer.total_iterations):
                 leave_if_asked(iteration)
                 with _trace_if_due(config, directory, trainer, first, iteration):

@@ -1,7 +1,7 @@
 """Part 2, balance: returns become advantages and weights under which no role is drowned.
 
 Two switches. The *baseline* b, a function of facts known before the action, gives
-A = G − b; sign(A) is the behaviour's label, and A = 0 drops out. The *weight* is
+A = G − b; sign(A) is the behaviour's label, and A = 0 drops out (but with `dro`). The *weight* is
 
 ==============  ==================  ====================================================
 name            w                   meaning
@@ -249,8 +249,8 @@ def weights(kind: str, advantages: jax.Array, role_weight: jax.Array, scale: jax
     return WEIGHTS[kind](advantages, role_weight, scale)
 
 
-def importance(kind: str, role_weight: jax.Array) -> jax.Array:
-    """What a behaviour counts for apart from how good it was: ω where roles are balanced, else 1.
+def role_factor(kind: str, role_weight: jax.Array) -> jax.Array:
+    """The part of a weight that is not the behaviour's own advantage: ω where roles are balanced, else 1.
 
     Args:
       kind: one of `WEIGHTS`.

@@ -187,8 +187,8 @@ def credit(
     scale = of_deal.deviation if options.balance == "deal" else balance.advantage_scale(current)[of_role]
     weights, signs = balance.weights(options.balance, advantages, role_weights, scale), jnp.sign(advantages)
     if options.utility == "dro":  # which also holds behaviours of advantage 0 where they are
-        counts = balance.importance(options.balance, role_weights)
-        signs, weights = signs * weights / counts, jnp.where(eligible, counts, 0.0)
+        factor = balance.role_factor(options.balance, role_weights)
+        signs, weights = signs * weights / factor, jnp.where(eligible, factor, 0.0)
     given = BehaviourCredit(
         returns=returns,
         advantages=advantages,

@@ -19,9 +19,9 @@ alarm) and the share of :func:`is_saturated` (above 5 %).
 
 `dro` (Direct Reward Optimisation, Richemond et al., arXiv:2405.19107) is, but for a constant,
 (u/2β)(a − β r)²: the log-ratio is regressed on the advantage. At the reference its gradient too is
-REINFORCE's; from there a batch can be gone through many times, since the loss has a minimum at r = a/β:
-a step of mirror descent whose length β sets, and not the optimizer or how its parameters couple
-situations. There every behaviour counts, of whatever advantage.
+REINFORCE's; from there a batch can be gone through many times, since each behaviour's loss is least at
+one finite r = a/β. Passes enough to come near it make about a step of mirror descent, whose length β
+sets and not the optimizer, nor how parameters couple situations. Here behaviours of advantage 0 count.
 
 MARO (arXiv:2601.12323) evaluates the utility of each behaviour directly; that this is done
 with the KTO form is our reading.

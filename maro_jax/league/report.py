@@ -1,4 +1,4 @@
-"""What a training run tells a person: the banner, a line an iteration, notes, and the tables at the end."""
+"""What a training run tells a person: the banner, figures of each iteration, notes, and the tables at the end."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ def columns(report: dict[str, Any]) -> dict[str, Any]:
 
 
 _PLAY = ("win_rate", "mirror_win_rate/", "opponent_win_rate", "play/", "decisions_per_game")
-_LEARNING = ("loss", "negative_log_prob", "entropy", "kl", "grad_norm", "learning_rate")
+_LEARNING = ("loss", "negative_log_prob", "entropy", "log_ratio_rms", "grad_norm", "learning_rate")
 _SPEED = (
     "games_per_second", "sampled_tokens_per_second", "rollout_of_floor", "lane_occupancy", "useful_decode_slots",
-    "useful_ingest_slots", "learner_tokens_per_second", "mfu",
+    "useful_ingest_slots", "learner_tokens_per_second", "mfu", "forked_tokens",
 )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ class Streams:
       behaviour: int32[R, Q], which of the row's behaviours it belongs to, K for none.
       legal: bool[R, K, A].
       phase: int32[R, K], as in `Decisions`.
-      sign: float32[R, K].
+      sign: float32[R, K], -1, 0 or 1; any number with `dro` (see `BehaviourCredit`).
       weight: float32[R, K], 0 for no behaviour.
     """
 

@@ -374,6 +374,10 @@ class TrainConfig(DeviceConfig, WarmStartConfig):
                 f"--magnet={self.magnet} takes the second forward pass that --reference_point=token_kl measures its KL "
                 "with; set --reference_point=sampled_kl, which needs none"
             )
+        if self.utility == "dro" and self.epochs * self.minibatches == 1:
+            raise ConfigError(
+                "--utility=dro with one optimizer step an iteration is REINFORCE: set --epochs=4 or --utility=reinforce"
+            )
         if self.baseline == "deal" and (self.deal_group < 2 or self.decompose not in ("none", "outcome")):
             raise ConfigError(
                 "--baseline=deal holds whole outcomes of at least two episodes of a deal against each other, for "

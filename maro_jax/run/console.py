@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TextIO
 
+from maro_jax.run.signals import StopSignal
+
 _QUIET_SECONDS = 2.0  # nothing that is over sooner is worth a line
 _LOG_SECONDS = 10.0  # between lines of one phase where lines cannot be rewritten
 
@@ -122,13 +124,13 @@ class Console:
         self.line()
 
     @contextlib.contextmanager
-    def iterations(self, done: int, total: int, status: Callable[[], str] = str) -> Iterator[None]:
+    def iterations(self, done: int, total: int, stop: StopSignal | None = None) -> Iterator[None]:
         """A block of iterations, whose clock starts now.
 
         Args:
           done: iterations made before, which cost no time now.
           total: iterations in all.
-          status: what is to be said beside the time left, for a terminal's table.
+          stop: what a terminal's table tells of once it has come.
         """
         self._first, self._total, self._start = done, total, self._clock()
         yield

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -24,6 +26,7 @@ class StopSignal:
     def __init__(self) -> None:
         self.requested = False
         self.name = ""
+        self._silent = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignal:
@@ -42,7 +45,16 @@ class StopSignal:
 
     def status(self) -> str:
         """What follows from the signal, in words; nothing before it."""
-        return f"{self.name}: stopping after this step" if self.name else ""
+        return f"{self.name}: stopping after this step and saving; once more stops at once" if self.name else ""
+
+    @contextlib.contextmanager
+    def shown_elsewhere(self) -> Iterator[None]:
+        """A block in which `status` is being shown, so that nothing is printed when the signal comes."""
+        self._silent = True
+        try:
+            yield
+        finally:
+            self._silent = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
@@ -50,6 +62,6 @@ class StopSignal:
             os._exit(128 + number)
         self.requested = True
         self.name = signal.Signals(number).name
-        # os.write, since print may be interrupted in the middle of its own buffer.
-        message = f"\n{self.name}: stopping after this step and saving; once more stops at once\n"
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, message.encode())
+        if not self._silent:
+            # os.write, since print may be interrupted in the middle of its own buffer.
+            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{self.status()}\n".encode())

@@ -2,10 +2,12 @@
 
 import io
 import math
+import signal
 
 import pytest
 
 from maro_jax.run.dashboard import Dashboard, course, job_console
+from maro_jax.run.signals import StopSignal
 
 
 class Terminal(io.StringIO):
@@ -20,16 +22,21 @@ class Clock:
         return self.now
 
 
-def shown(dashboard, width):
+class Latin(Terminal):
+    encoding = "latin-1"
+
+
+def shown(dashboard, width, height=50):
     """What the table looks like now, as lines of text."""
     from rich.console import Console
 
-    screen = Console(file=(page := io.StringIO()), width=width)
-    screen.print(dashboard._render(width))
+    screen = Console(file=(page := io.StringIO()), width=width, height=height)
+    screen.print(dashboard._render(screen))
     return [line.rstrip() for line in page.getvalue().splitlines()]
 
 
 def test_a_course_shows_how_a_figure_went():
+    assert course([0.1] * 40) == "▁" * 16  # whose means are not the same to the last bit
     assert course([]) == "" and course([3.0]) == "▁" and course([2.0, 2.0]) == "▁▁"
     assert course([0.0, 1.0, 7.0]) == "▁▂█"
     assert course([float(value) for value in range(160)], width=8) == "▁▂▃▄▅▆▇█"  # each bar is the mean of 20
@@ -41,30 +48,42 @@ def test_a_course_shows_how_a_figure_went():
 def test_a_table_is_kept_in_place_on_terminals_that_can(monkeypatch, term, kept):
     monkeypatch.setenv("TERM", term) if term else monkeypatch.delenv("TERM", raising=False)
     assert isinstance(job_console(Terminal()), Dashboard) == kept
+    assert not isinstance(job_console(Latin()), Dashboard)  # has no bars
     assert not isinstance(job_console(io.StringIO()), Dashboard)  # a log file
     assert not isinstance(job_console(Terminal(), enabled=False), Dashboard)  # another process of the job
 
 
 def test_figures_are_shown_at_first_now_and_between_with_the_time_left():
     clock = Clock()
-    dashboard = Dashboard(Terminal(), clock)
-    with dashboard.iterations(2, 12, lambda: "SIGINT" if clock.now > 40 else ""):  # resumed: two cost nothing today
+    dashboard, stop = Dashboard(Terminal(), clock), StopSignal()
+    with stop, dashboard.iterations(2, 12, stop):  # resumed: two iterations cost nothing today
         assert shown(dashboard, 80)[1].split() == ["iteration", "2/12", "━" * 4, "0s", "elapsed"]
         dashboard.iteration(3, {}, {"warm start": {"loss": 9.0}})
-        assert "SIGINT" not in shown(dashboard, 80)[1]
         for step in (4, 5):
             clock.now += 20
             values = {"loss": 1 / step, "win_rate": 0.5} if step == 4 else {"loss": 1 / step}
             dashboard.iteration(step, {}, {"play": values, "speed": {"tokens": 1e6 * step}})
         clock.now += 5  # into the next iteration
         narrow, wide = shown(dashboard, 80), shown(dashboard, 140)
+        signal.raise_signal(signal.SIGINT)
+        assert shown(dashboard, 80)[2].startswith("SIGINT: stopping after this step and saving")
     bar, text = narrow[1].split("━")[0].split(), [line.split() for line in narrow]
     assert bar == ["iteration", "5/12"]
-    assert narrow[1].endswith("45s elapsed, 1m28s left  SIGINT")  # 7 iterations of 40/3 s, less 5 s
+    assert narrow[1].endswith("45s elapsed, 1m28s left")  # 7 iterations of 40/3 s, less 5 s
     assert ["loss", "0.250", "0.200", "█▁"] in text and ["win_rate", "0.500", "0.500", "▁"] in text
     assert ["tokens", "4,000,000", "5,000,000", "▁█"] in text and not any("warm" in line for line in narrow)
     assert any("play" in line and "speed" in line for line in wide) and len(wide) < len(narrow)
     assert max(map(len, narrow)) <= 80 and max(map(len, wide)) <= 140
+
+
+def test_a_low_terminal_shows_the_first_figures_of_every_section():
+    dashboard = Dashboard(Terminal(), Clock())
+    figures = {f"figure {number}": float(number) for number in range(12)}
+    with dashboard.iterations(0, 3):
+        dashboard.iteration(1, {}, {"play": figures, "learning": figures, "speed": figures})
+        low = shown(dashboard, 80, height=24)
+    assert len(low) <= 24 and [line.split()[0] for line in low if "first" in line] == ["play", "learning", "speed"]
+    assert sum("figure 4 " in line for line in low) == 3
 
 
 def test_lines_stand_above_the_table_which_stays_when_it_ends():
