@@ -75,9 +75,10 @@ def test_going_through_a_batch_many_times_dro_ends_at_a_step_of_mirror_descent()
         log_ratio = jax.nn.log_softmax(jnp.log(reference) + parameters @ coupled) - jnp.log(reference)
         return jnp.sum(utility.dro(log_ratio, jnp.asarray(advantage), jnp.asarray(reference), beta))
 
+    slope = jax.jit(jax.grad(loss))
     parameters = jnp.zeros(3)
     for _ in range(3000):
-        parameters -= jax.jit(jax.grad(loss))(parameters)
+        parameters -= slope(parameters)
     policy = jax.nn.softmax(jnp.log(reference) + parameters @ coupled)
     np.testing.assert_allclose(policy, aim / aim.sum(), atol=1e-4)
     assert np.abs(policy - reference).max() > 0.2
