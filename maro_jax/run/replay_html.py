@@ -10,9 +10,8 @@ A game is a dictionary of plain values, as a run stores it under `games/`:
        return, advantage, weight, sign, holder}
 
 An event is public if every seat may see it, the one that caused it aside. `log_prob` is that of the whole reply,
-`action_log_prob` that of its action alone, both in nats. Credit is `weight · sign` (a sign of
-any size with `--utility=dro`); a behaviour whose weight is None
-carried none (a scripted seat's, say).
+`action_log_prob` that of its action alone, both in nats. Credit is `weight · sign`, where `--utility=dro` gives a sign
+of any size; a behaviour whose weight is None carried none (a scripted seat's, say).
 """
 
 from __future__ import annotations

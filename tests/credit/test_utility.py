@@ -65,7 +65,7 @@ def test_dro_is_the_published_square_but_for_scale_and_a_constant(log_ratio, adv
 
 
 def test_going_through_a_batch_many_times_dro_ends_at_a_step_of_mirror_descent():
-    """π ∝ π_ref e^(R/β), whatever the parameters are: here the first logit moves all three actions."""
+    """π ∝ π_ref e^(R/β) if the value taken off is β log E e^(R/β), though here one parameter moves all actions."""
     reference, results, beta = np.array([0.2, 0.5, 0.3]), np.array([1.0, -0.5, 0.2]), 0.7
     aim = reference * np.exp(results / beta)
     advantage = results - beta * np.log(aim.sum())

@@ -159,7 +159,7 @@ function setLink(name) {
 
 /** A link may name the curves, a game, or a decision in it: #curves, #game-3, #game-3-17. */
 function followLink() {
-  const [, game, place] = /^#game-(\d+)(?:-(\d+))?$/.exec(location.hash) ?? [];
+  const [, game, place] = location.hash.match(/^#game-(\d+)(?:-(\d+))?$/) ?? [];
   state.current = page.games[Number(game)] ? Number(game) : state.shown[0] ?? -1;
   showTab(location.hash === "#curves" && page.data.curves ? "curves" : "games");
   drawList();
