@@ -125,7 +125,7 @@ def in_batches(
       float32[len(rows), size].
     """
     found = np.zeros((len(rows), size), np.float32)
-    widths = np.array([max(SHORTEST, _power_of_two(len(row))) for row in rows])
+    widths = np.array([_width(len(row)) for row in rows])
     for width in np.unique(widths):
         chosen = np.flatnonzero(widths == width)
         for first in range(0, len(chosen), batch):
@@ -143,3 +143,9 @@ SHORTEST = 8  # tokens of the narrowest row
 
 def _power_of_two(number: int) -> int:
     return 1 << max(0, number - 1).bit_length()
+
+
+def _width(number: int) -> int:
+    """The least of 8, 12, 16, 24, 32, 48, … that holds a row of `number` tokens: at most a third of it is padding."""
+    width = max(SHORTEST, _power_of_two(number))
+    return width * 3 // 4 if width > SHORTEST and number <= width * 3 // 4 else width

@@ -1,7 +1,8 @@
 """Sentence encoders of the shape of BERT (Devlin et al. 2019), as sentence-transformers keeps them: MiniLM and its kin.
 
 A folder holds `config.json`, `model.safetensors` and `tokenizer.json`. A sentence's embedding is the mean of the last
-hidden states over its tokens, brought to length 1 (Reimers and Gurevych 2019, "Sentence-BERT").
+hidden states over its tokens, brought to length 1 (Reimers and Gurevych 2019, "Sentence-BERT"). Of a long text only as
+many tokens are read as `sentence_bert_config.json`, where there is one, says: what the encoder was trained for.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": functools.partial(nnx.gelu, approximate=False),
     "relu": nnx.relu,
 }
-_POOLING = "1_Pooling/config.json"  # of sentence-transformers
+# Files of sentence-transformers, none of which need be there.
+_MODULES, _POOLING, _LENGTH = "modules.json", "1_Pooling/config.json", "sentence_bert_config.json"
 # Our modules' places in a layer, and what they are called in the weights.
 _OF_LAYER = {
     "query": "attention.self.query", "key": "attention.self.key", "value": "attention.self.value",
@@ -162,8 +164,9 @@ class SentenceEmbedder:
             self._config = EncoderConfig.of(read_config(folder))
         except ModelError as error:
             raise ModelError(f"{folder / 'config.json'}: {error}") from None
-        _check_pooling(folder)
-        self._tokenizer = _read_tokenizer(folder, self._config)
+        _check_modules(folder)
+        self._longest = _longest(folder, self._config.max_positions)
+        self._tokenizer = _read_tokenizer(folder, self._config.vocab_size, self._longest)
         self._graph, shapes = nnx.split(nnx.eval_shape(lambda: SentenceEncoder(self._config, nnx.Rngs(0))))
         self._params = _filled(nnx.to_pure_dict(shapes), _read_weights(folder))
         self._batch = batch
@@ -175,12 +178,12 @@ class SentenceEmbedder:
         return self._config.hidden_size
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """float32[n, d]; a text longer than the positions is cut at its end."""
+        """float32[n, d]; a text longer than what the encoder reads is cut at its end."""
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
         return in_batches(rows, self._batch, 0, self._run, self.size)
 
     def _run(self, tokens: np.ndarray, lengths: np.ndarray) -> jax.Array:
-        narrow = tokens[:, : self._config.max_positions]  # a power of two may exceed the positions
+        narrow = tokens[:, : self._longest]  # the padded width may exceed the positions
         return self._program(self._params, narrow, lengths)
 
     @functools.cached_property
@@ -189,27 +192,50 @@ class SentenceEmbedder:
         return jax.jit(lambda params, tokens, lengths: nnx.merge(graph, params)(tokens, lengths, config))
 
 
-def _check_pooling(folder: Path) -> None:
-    """Raises `ModelError` where sentence-transformers would pool in another way than by the mean."""
+def _read_table(path: Path, example: str) -> Any:
+    """What a JSON file holds; nothing where there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except ValueError:
+        raise ModelError(f"{path} is not JSON; it should read like {example}") from None
+
+
+def _check_modules(folder: Path) -> None:
+    """Raises `ModelError` where sentence-transformers would make more of the hidden states than their mean."""
+    modules = _read_table(folder / _MODULES, '[{"type": "sentence_transformers.models.Transformer"}]') or []
+    kinds = {str(module.get("type", "")).rpartition(".")[2] for module in modules}
+    if more := sorted(kinds - {"Transformer", "Pooling", "Normalize"}):
+        raise ModelError(
+            f"{folder / _MODULES} has the modules {', '.join(more)}; computed are Transformer, Pooling and Normalize"
+        )
     path = folder / _POOLING
-    if not path.is_file():
-        return
-    pooling = json.loads(path.read_text(encoding="utf-8"))
+    pooling = _read_table(path, '{"pooling_mode_mean_tokens": true}') or {}
     modes = sorted(name for name, used in pooling.items() if name.startswith("pooling_mode_") and used is True)
     if modes and modes != ["pooling_mode_mean_tokens"]:
         raise ModelError(f"{path} asks for {', '.join(modes)}; only the mean of the tokens is computed")
 
 
-def _read_tokenizer(folder: Path, config: EncoderConfig) -> Tokenizer:
+def _longest(folder: Path, max_positions: int) -> int:
+    """Most tokens of a text that are read."""
+    path = folder / _LENGTH
+    longest = (_read_table(path, '{"max_seq_length": 256}') or {}).get("max_seq_length")
+    if longest is None:
+        return max_positions
+    if not isinstance(longest, int) or not 1 <= longest <= max_positions:
+        raise ModelError(f"{path}: max_seq_length is {longest!r}, but must be from 1 to the {max_positions} positions")
+    return longest
+
+
+def _read_tokenizer(folder: Path, vocab_size: int, longest: int) -> Tokenizer:
     path = folder / "tokenizer.json"
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises nothing narrower
         raise ModelError(f"{path} cannot be read: {error}") from None
-    if tokenizer.get_vocab_size() > config.vocab_size:
-        raise ModelError(f"{path} has more tokens than the {config.vocab_size} of the model")
+    if tokenizer.get_vocab_size() > vocab_size:
+        raise ModelError(f"{path} has more tokens than the {vocab_size} of the model")
     tokenizer.no_padding()
-    tokenizer.enable_truncation(config.max_positions)
+    tokenizer.enable_truncation(longest)
     return tokenizer
 
 

@@ -169,6 +169,42 @@ def test_a_sentence_encoder_computes_what_transformers_computes(sentence_folder)
     assert max(len(tokenizer.encode(text).ids) for text in TEXTS) > 16  # and the longest one was cut
 
 
+def test_a_sentence_encoder_reads_as_far_as_it_was_trained(sentence_folder, tmp_path):
+    """sentence-transformers keeps the length in a file of its own, MiniLM's for example as half of the positions."""
+    folder, _, _ = sentence_folder
+    _copy(folder, tmp_path)
+    (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": 6, "do_lower_case": false}')
+    longest = "you are a wolf you are a wolf"
+    shorter, whole = embedder_of(f"sentence:{tmp_path}"), embedder_of(f"sentence:{folder}")
+    np.testing.assert_allclose(shorter.embed([longest]), whole.embed(["you are a wolf"]), atol=1e-6)
+    assert np.abs(shorter.embed([longest]) - whole.embed([longest])).max() > 1e-3
+    (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": null}')
+    np.testing.assert_array_equal(embedder_of(f"sentence:{tmp_path}").embed([longest]), whole.embed([longest]))
+
+
+def _copy(folder, to):
+    for path in folder.iterdir():
+        (to / path.name).write_bytes(path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("file", "contents", "sentence"),
+    [
+        ("1_Pooling/config.json", '{"pooling_mode_cls_token": true}', "pooling_mode_cls_token; only the mean"),
+        ("modules.json", '[{"type": "sentence_transformers.models.Dense"}]', "has the modules Dense; computed"),
+        ("modules.json", "[", "is not JSON; it should read like"),
+        ("sentence_bert_config.json", '{"max_seq_length": 17}', "is 17, but must be from 1 to the 16 positions"),
+        ("sentence_bert_config.json", '{"max_seq_length": "6"}', "is '6', but must be from 1"),
+    ],
+)
+def test_what_is_pooled_or_cut_otherwise_is_refused(sentence_folder, tmp_path, file, contents, sentence):
+    _copy(sentence_folder[0], tmp_path)
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(contents)
+    with pytest.raises(ConfigError, match=sentence):
+        embedder_of(f"sentence:{tmp_path}")
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -178,19 +214,13 @@ def test_a_sentence_encoder_computes_what_transformers_computes(sentence_folder)
         ({"num_hidden_layers": 4}, "lacks the tensor encoder.layer.3"),
         ({"vocab_size": 9}, "more tokens than the 9"),
         ({"num_attention_heads": None}, "lacks a number"),
-        ({"pooling_mode_cls_token": True}, "pooling_mode_cls_token; only the mean"),
     ],
 )
 def test_other_encoders_are_refused(sentence_folder, tmp_path, change, sentence):
     folder, _, _ = sentence_folder
-    for path in folder.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    if "pooling_mode_cls_token" in change:
-        (tmp_path / "1_Pooling").mkdir()
-        (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(change))
-    else:
-        contents = json.loads((folder / "config.json").read_text()) | change
-        (tmp_path / "config.json").write_text(json.dumps(contents))
+    _copy(folder, tmp_path)
+    contents = json.loads((folder / "config.json").read_text()) | change
+    (tmp_path / "config.json").write_text(json.dumps(contents))
     with pytest.raises(ConfigError, match=sentence):
         embedder_of(f"sentence:{tmp_path}")
 
