@@ -20,7 +20,8 @@ _find_python() {
     fi
   done
   echo "error: no Python 3.11 or newer with the venv module was found; install one (on Debian and Ubuntu:" \
-    "apt install python3 python3-venv) or name it, for example PYTHON=/opt/python3.12/bin/python3" >&2
+    "apt install python3 python3-venv; on Ubuntu 22.04, as TPU machines have it, apt install python3.11" \
+    "python3.11-venv) or name it, for example PYTHON=/opt/python3.12/bin/python3" >&2
   return 2
 }
 

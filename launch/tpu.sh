@@ -273,23 +273,38 @@ tpus() {
   cloud "$tries" "$seconds" compute tpus "$@" "${place[@]}" --quiet
 }
 
-# on WORKER TRIES SECONDS COMMAND: runs a command on a worker, or all of them side by side.
-on() { tpus "$2" "$3" tpu-vm ssh "$name" --worker="$1" --batch-size=all --command="$4"; }
+# A machine that vanished says nothing: ssh asks every 15 seconds and gives up after four. (With several workers gcloud
+# does not pass on the signal of a time limit.)
+readonly ALIVE="-oConnectTimeout=20 -oServerAliveInterval=15 -oServerAliveCountMax=4"
 
-copy_to_all() { tpus 4 900 tpu-vm scp "$1" "$name:maro/$run_id/$2" --worker=all --batch-size=all; }
+# on WORKER TRIES SECONDS COMMAND: runs a command on a worker, or all of them side by side.
+on() {
+  local flag options=()
+  for flag in $ALIVE; do options+=(--ssh-flag="$flag"); done
+  tpus "$2" "$3" tpu-vm ssh "$name" --worker="$1" "${options[@]}" --command="$4"
+}
+
+copy_to_all() {
+  local flag options=()
+  for flag in $ALIVE; do options+=(--scp-flag="$flag"); done
+  tpus 4 900 tpu-vm scp "$1" "$name:maro/$run_id/$2" --worker=all "${options[@]}"
+}
 
 # A call of the script that was shipped to the workers.
 worker_command() { quoted bash "maro/$run_id/code/launch/tpu_worker.sh" "$1" "$run_id" "${@:2}"; }
 
 # -- The slice --------------------------------------------------------------------------------------------------------
 
-STATE="" # set by look_at_slice: ABSENT, UNKNOWN, or what the provider says
+STATE="" # set by look_at_slice: ABSENT, UNKNOWN, REFUSED, or what the provider says
 
 look_at_slice() {
   local text hush=1 # a look every --poll seconds is not worth a line
   if ! text="$(tpus 1 60 queued-resources describe "$name" --format='value(state.state)' 2>&1)"; then
     STATE=ABSENT
-    [[ "$text" == *NOT_FOUND* ]] || { STATE=UNKNOWN && say "${text##*$'\n'}"; }
+    [[ "$text" != *NOT_FOUND* ]] || return 0
+    STATE=UNKNOWN
+    ! is_refusal "$text" || STATE=REFUSED
+    say_error "$text"
     return 0
   fi
   STATE="${text##*$'\n'}"
@@ -298,6 +313,21 @@ look_at_slice() {
     text="$(tpus 1 60 tpu-vm describe "$name" --format='value(state)' 2>&1)" || text=UNKNOWN
     STATE="${text##*$'\n'}"
   fi
+}
+
+# What asking again cannot mend.
+is_refusal() {
+  case "$1" in
+    *"auth login"* | *UNAUTHENTICATED* | *PERMISSION_DENIED* | *INVALID_ARGUMENT* | *"unrecognized arguments"*) ;;
+    *) return 1 ;;
+  esac
+}
+
+# The first lines of what gcloud calls an error: notes may stand before it, and its reason in any of them.
+say_error() {
+  local text="$1"
+  [[ "$text" != *ERROR:* ]] || text="ERROR:${text#*ERROR:}"
+  head -n 6 <<<"$text" >&2
 }
 
 request_slice() {
@@ -311,21 +341,41 @@ request_slice() {
 
 release_slice() { tpus 3 900 queued-resources delete "$name" --force; }
 
+# Why a request ended as FAILED.
+reason_of_failure() {
+  local hush=1 text
+  text="$(tpus 1 60 queued-resources describe "$name" --format='value(state.failedData.error.message)' 2>/dev/null)" ||
+    text=""
+  echo "${text:-no reason was given}"
+}
+
 # Brings the slice to READY from whatever state it is in.
 bring_up() {
-  local misses=0 requests=0
+  local misses=0 requests=0 failures=0 text
   while :; do
     look_at_slice
     [[ -z "$dry_run" ]] || STATE="$( ((requests)) && echo READY || echo ABSENT)"
+    ((failures < 5)) || { say "error: $name was asked for 5 times and failed each time" && return 1; }
     case "$STATE" in
       READY) return 0 ;;
-      FAILED | SUSPENDED | PREEMPTED | TERMINATED | STOPPED)
+      FAILED)
+        say "$name is FAILED ($(reason_of_failure)): it is deleted and asked for anew"
+        release_slice || return 1
+        failures=$((failures + 1))
+        pause "$failures" ;;
+      SUSPENDED | PREEMPTED | TERMINATED | STOPPED)
         say "$name is $STATE: it is deleted and asked for anew"
-        release_slice || return 1 ;;
+        release_slice || return 1
+        ((requests == 0)) || pause ;; # lost before it was ready
       ABSENT)
-        ((requests < 5)) || { say "error: $name was asked for 5 times and failed each time" && return 1; }
         requests=$((requests + 1))
-        request_slice || { say "the request failed" && pause "$requests"; } ;;
+        if ! text="$(request_slice 2>&1)"; then
+          say_error "$text"
+          ! is_refusal "$text" || return 1
+          failures=$((failures + 1))
+          pause "$failures"
+        fi ;;
+      REFUSED) return 1 ;;
       UNKNOWN)
         misses=$((misses + 1))
         ((misses < 20)) || { say "error: the state of $name cannot be read" && return 1; }
@@ -702,19 +752,27 @@ check() {
 
 answers() { [[ -n "$("$@")" ]]; }
 
+# gcloud makes the key where there is none. Of an agent that holds keys it asks that this one be among them, before it
+# reaches several workers.
 ssh_key_is_usable() {
-  local key="$HOME/.ssh/google_compute_engine"
-  [[ ! -f "$key" ]] || ssh-keygen -y -P '' -f "$key" || ssh-add -l
+  local key="$HOME/.ssh/google_compute_engine" held
+  [[ -f "$key" ]] || return 0
+  if held="$(ssh-add -l)"; then
+    grep -qF "$(ssh-keygen -lf "$key" | cut -d' ' -f2)" <<<"$held"
+  else
+    ssh-keygen -y -P '' -f "$key"
+  fi
 }
 
 tree_is_clean() { [[ -n "$dirty" || -z "$(git -C "$ROOT" status --porcelain)" ]]; }
 
-# A bucket far from the TPU costs time and money; "us" holds every us-... region.
+# A bucket far from the TPU costs time and money; "us" holds every us-... region, "eu" every europe-... one.
 bucket_is_near() {
   local place root
   root="gs://$(cut -d/ -f3 <<<"$bucket")"
   place="$(cloud 1 60 storage buckets describe "$root" --format='value(location)')" || return 1
   place="$(tr '[:upper:]' '[:lower:]' <<<"$place")"
+  [[ "$place" != eu ]] || place=europe
   [[ "${zone%-*}" == "$place" || "${zone%%-*}" == "$place" ]]
 }
 
@@ -736,7 +794,7 @@ doctor() {
   check "a zone is set" "--zone=us-east5-b" test -n "$zone"
   [[ -z "$zone" || -z "$type" ]] || check "$type exists in $zone" \
     "gcloud compute tpus accelerator-types list --zone=$zone" tpus 1 60 accelerator-types describe "$type"
-  check "the ssh key needs no passphrase, or an agent holds it" "ssh-add ~/.ssh/google_compute_engine" ssh_key_is_usable
+  check "the ssh key is held by the agent, or needs none" "ssh-add ~/.ssh/google_compute_engine" ssh_key_is_usable
   if [[ -n "$bucket" ]]; then
     check "$bucket can be written" "check its name and your rights" bucket_is_writable
     check "$bucket lies in the zone's region" "reading and writing across regions is slow and costs" bucket_is_near

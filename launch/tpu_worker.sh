@@ -132,7 +132,7 @@ share() {
   [[ "$1" != - ]] || return 0
   [[ -d "$1" ]] || { echo "error: there is no folder $1 on worker $(worker_index); mount it, see --mount" && return 1; }
   [[ ! -d "$dir/run" || -L "$dir/run" ]] || { echo "error: $dir/run is on this disk, not in $1" && return 1; }
-  mkdir -p "$1/$run/run"
+  mkdir -p "$1/$run/run" || { echo "error: $1 cannot be written on worker $(worker_index); see --mount" && return 1; }
   ln -sfn "$1/$run/run" "$dir/run"
 }
 
@@ -158,9 +158,10 @@ upload() {
   index="$(worker_index)"
   store cp "$dir/worker.log" "$bucket/$run/logs/worker-$index.log" 2>&1 || return 1
   [[ "$index" == 0 && -d "$dir/run" ]] || return 0
-  # Hidden files and checkpoints that are still being written are of no use to anybody else.
+  # Hidden files and checkpoints that are still being written are of no use to anybody else. A link is skipped, so not
+  # even the folder may be one.
   store rsync --recursive --delete-unmatched-destination-objects --exclude='(^|.*/)\..*|.*orbax-checkpoint-tmp.*' \
-    "$dir/run" "$bucket/$run/run" 2>&1
+    "$(readlink -f "$dir/run")" "$bucket/$run/run" 2>&1
 }
 
 upload_forever() {

@@ -2,7 +2,8 @@
 
 The folder holds what the test sets beforehand and looks at afterwards:
 
-plan.json       ssh_failures: how many calls of ssh fail first; hosts; events: {step: state the slice then gets}
+plan.json       ssh_failures: how many calls of ssh fail first; hosts; events: {step: state the slice then gets};
+                refusal: what every call of the API is answered; reason: why a request failed
 queued, vm      states of the request and of its machine; absent: there is none
 worker-N/       home of worker N
 buckets/        object store
@@ -22,11 +23,37 @@ from pathlib import Path
 
 CLOUD = Path(os.environ["FAKE_CLOUD"])
 
+# What the Google Cloud CLI (528.0.0) takes, of what the launcher uses, after the words of the command.
+COMMON = {"zone", "project", "quiet"}
+KNOWN = {
+    "compute tpus queued-resources create": COMMON
+    | {"node-id", "accelerator-type", "runtime-version", "spot", "reserved", "network", "service-account"},
+    "compute tpus queued-resources describe": COMMON | {"format"},
+    "compute tpus queued-resources delete": COMMON | {"force"},
+    "compute tpus tpu-vm describe": COMMON | {"format"},
+    "compute tpus tpu-vm ssh": COMMON | {"worker", "command", "ssh-flag"},
+    "compute tpus tpu-vm scp": COMMON | {"worker", "scp-flag"},
+    "compute tpus accelerator-types describe": COMMON,
+    "storage rsync": {"recursive", "exclude", "delete-unmatched-destination-objects"},
+    "storage cp": set(),
+    "storage ls": set(),
+    "storage rm": set(),
+    "storage buckets describe": {"format"},
+    "auth list": {"filter", "format"},
+    "config get-value": set(),
+    "services list": {"enabled", "filter", "format", "project"},
+}
+
 
 def main(arguments: list[str]) -> int:
     """Plays one call; returns its exit code."""
     with (CLOUD / "calls.jsonl").open("a") as file:
         file.write(json.dumps(arguments) + "\n")
+    line = " ".join(arguments) + " "
+    [known] = [flags for words, flags in KNOWN.items() if line.startswith(words + " ")]
+    if unknown := set(options(arguments)) - known:
+        print(f"ERROR: (gcloud) unrecognized arguments: --{min(unknown)}", file=sys.stderr)
+        return 2
     if arguments[0] == "storage":
         return storage(arguments[1], *[a for a in arguments[2:] if not a.startswith("--")], options=options(arguments))
     if arguments[:2] != ["compute", "tpus"]:
@@ -34,6 +61,9 @@ def main(arguments: list[str]) -> int:
         return 0
     group, verb, *operands = [a for a in arguments[2:] if not a.startswith("--")]
     chosen = options(arguments)
+    if refusal := plan().get("refusal"):
+        print(f"WARNING: news of gcloud\nERROR: (gcloud) {refusal}\nto mend it, read on", file=sys.stderr)
+        return 1
     if group == "queued-resources":
         return request(verb, chosen)
     if group == "tpu-vm" and verb == "describe":
@@ -71,6 +101,9 @@ def request(verb: str, chosen: dict[str, str]) -> int:
         kill_workers()
         for file in (queued, vm):
             file.unlink(missing_ok=True)
+        return 0
+    if "failedData" in chosen["format"]:
+        print(plan().get("reason", ""))
         return 0
     code = describe("queued")
     if code == 0 and queued.read_text() == "WAITING_FOR_RESOURCES":
@@ -179,6 +212,9 @@ def storage(verb: str, *names: str, options: dict[str, str]) -> int:
     elif verb == "rm":
         place(names[0]).unlink()
     elif verb == "rsync":
+        if place(names[0]).is_symlink():
+            print(f"WARNING: Skipping symlink {names[0]}\nERROR: Did not find existing container", file=sys.stderr)
+            return 1
         rsync(place(names[0]), place(names[1]), options)
     return 0
 

@@ -179,6 +179,21 @@ def test_create_replaces_what_is_lost(desk, queued, vm):
     assert (desk.cloud / "vm").read_text() == "READY"
 
 
+def test_a_request_that_failed_says_why_and_is_not_repeated_for_ever(desk):
+    (desk.cloud / "queued").write_text("FAILED")
+    desk.order(reason="There is no more capacity in the zone")
+    ran = desk.tpu("create")
+    assert ran.returncode == 0 and "maro is FAILED (There is no more capacity in the zone)" in ran.stderr
+
+
+@pytest.mark.parametrize("refusal", ["You have no active account: gcloud auth login", "PERMISSION_DENIED: no"])
+def test_what_asking_again_cannot_mend_is_asked_once(desk, refusal):
+    desk.order(refusal=refusal)
+    ran = desk.tpu("create")
+    assert ran.returncode == 1 and len(desk.calls("queued-resources")) == 1
+    assert ran.stderr == f"ERROR: (gcloud) {refusal}\nto mend it, read on\n"
+
+
 def test_delete_needs_a_yes_and_is_idempotent(desk):
     desk.tpu("create")
     refused = desk.tpu("delete")
@@ -306,7 +321,9 @@ def test_several_hosts_train_one_run_in_a_folder_that_they_share(desk):
         assert (desk.cloud / f"buckets/my-bucket/maro/logs/worker-{index}.log").exists()
         # On the machine that is there now, for each of the attempts it saw.
         assert (desk.cloud / f"worker-{index}/mounts").read_text() == "mounted\n" * 2
-    assert len((shared / "maro/run/metrics.jsonl").read_text().splitlines()) == 4
+    metrics = (shared / "maro/run/metrics.jsonl").read_text()
+    assert len(metrics.splitlines()) == 4
+    assert (desk.cloud / "buckets/my-bucket/maro/run/metrics.jsonl").read_text() == metrics
 
 
 def test_a_shared_folder_that_is_not_there_fails_the_attempt(desk):
@@ -445,6 +462,21 @@ def test_doctor_says_what_is_wrong(desk):
     assert ill.returncode == 1
     wrong = [line.split(":")[0] for line in ill.stdout.splitlines() if line.startswith("FAIL")]
     assert wrong == ["FAIL  gs", "FAIL  the working tree is clean"]
+
+
+def test_doctor_looks_for_the_key_in_an_agent_that_holds_others(desk):
+    """As gcloud does before it reaches several workers."""
+    for name, text in (("ssh-add", 'cat "$HOME/agent"'), ("ssh-keygen", "echo 3072 SHA256:mine a@b")):
+        program = desk.folder / "bin" / name
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+    key = desk.home / ".ssh/google_compute_engine"
+    key.parent.mkdir()
+    key.touch()
+    for held, code in (("3072 SHA256:other a@c", 1), ("3072 SHA256:other a@c\n3072 SHA256:mine a@b", 0)):
+        (desk.home / "agent").write_text(held)
+        ran = desk.tpu("doctor")
+        assert ran.returncode == code and ("FAIL  the ssh key" in ran.stdout) == bool(code), ran.stdout
 
 
 def test_the_help_names_every_verb_and_option_and_what_was_not_tried(quiet_desk):
