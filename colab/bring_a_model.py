@@ -61,7 +61,8 @@ if Path(MODEL).is_dir():
 else:
     from huggingface_hub import snapshot_download
 
-    folder = Path(snapshot_download(MODEL, allow_patterns=["*.safetensors", "*.json", "*.txt"]))
+    wanted = ["*.safetensors", "*.json", "*.txt", "*.jinja", "*.md", "LICENSE*", "NOTICE*"]
+    folder = Path(snapshot_download(MODEL, allow_patterns=wanted, ignore_patterns=["original/*"]))
 print(f"JAX {jax.__version__} on {jax.device_count()} x {jax.devices()[0].device_kind}")
 print("\n".join(f"{path.stat().st_size:>14,} {path.name}" for path in sorted(folder.iterdir())))
 

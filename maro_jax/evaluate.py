@@ -150,6 +150,8 @@ def _answer_tasks(config: EvaluateConfig) -> dict[str, Any]:
     from maro_jax.policy.config import ModelError
 
     tasks = load_tasks(config.task_names, tasks_path=config.tasks_path, tasks_data=config.tasks_data)
+    if config.num_fewshot > 0 and tasks.without_examples:
+        print(f"note: asked without examples all the same, as their files say: {', '.join(tasks.without_examples)}")
     players = {"policy": config.policy, "base": config.base or config.began_as(config.policy)}
     players = {name: player for name, player in players.items() if player}
     results = []

@@ -74,7 +74,8 @@ def test_the_folder_exported_is_the_model_with_the_product_added(place, tmp_path
         np.testing.assert_allclose(tensor, expected, rtol=0, atol=1e-6)
     opened, merged = open_trained(str(place / "run")), load_model(tmp_path / "merged")[1]
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=0, atol=1e-6), opened.params, merged)
-    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["r"] == RANK
+    told = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert told["r"] == RANK and told["base_model_name_or_path"] == str(place / "model")
     factors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     np.testing.assert_array_equal(
         factors["base_model.model.model.layers.0.mlp.down_proj.lora_B.weight"].T,

@@ -73,7 +73,8 @@ def _text(words: str) -> tuple[str, str]:
 
 
 _ASSISTANT = (_control("<|im_start|>"), _text("assistant\n"))
-# How a reply of Qwen3 begins with thinking off. What the game calls a thought is a section of its own instead.
+# How a reply of Qwen3 begins with thinking off. What the game calls a thought is a section of its own instead. Its own
+# template leaves this out of earlier replies; here they keep it, since a stream is only ever added to.
 _EMPTY_THOUGHT = (_control("<think>"), _text("\n\n"), _control("</think>"), _text("\n\n"))
 
 

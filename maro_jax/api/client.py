@@ -14,13 +14,60 @@ from urllib.parse import urlsplit
 
 import openai
 
-from maro_jax.api.failures import Backoff, CallFailed, Failure, MalformedReply, failure_of
+from maro_jax.api.failures import Backoff, CallFailed, CutOff, Failure, MalformedReply, ToldError, failure_of
 from maro_jax.api.ledger import Ledger, Prices, Transcript
+from maro_jax.api.parse import split_thinking
 from maro_jax.api.secrets import redactor
 from maro_jax.run.fields import ConfigError
 
 Sleep = Callable[[float], Awaitable[None]]
 NO_KEY = "none"  # what a server of one's own is sent where no key is set
+COUNTS = ("prompt_tokens", "completion_tokens")
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """How a request is put; servers that want it otherwise say so, and are asked again at once.
+
+    Attributes:
+      limit: the name of the limit on an answer's tokens.
+      system: whether a chat may begin with a message of the system; else it stands in the first one of the user.
+    """
+
+    limit: str = "max_tokens"
+    system: bool = True
+
+    def adapted(self, reason: str) -> Form:
+        """The form that a refusal asks for; the same where it asks for none."""
+        if "max_completion_tokens" in reason and self.limit == "max_tokens":
+            return dataclasses.replace(self, limit="max_completion_tokens")
+        if "system role not supported" in reason.lower() and self.system:
+            return dataclasses.replace(self, system=False)
+        return self
+
+    def messages(self, given: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+        """A chat in this form."""
+        if self.system or len(given) < 2 or given[0]["role"] != "system":
+            return list(given)
+        first, second, *rest = given
+        return [{**second, "content": f"{first['content']}\n\n{second['content']}"}, *rest]
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What a server answered.
+
+    Attributes:
+      content: a text, empty if the model said nothing; or what else was asked for.
+      usage: token counts by the names of `COUNTS`; None if they are not told.
+      finish: why it ended, as the server puts it.
+      refusal: what the model says where it refuses to answer.
+    """
+
+    content: Any
+    usage: dict[str, int] | None = None
+    finish: str | None = None
+    refusal: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +146,7 @@ class ChatClient:
         )
         self._gate = asyncio.Semaphore(settings.concurrency)
         self._not_before, self._failed_in_a_row = 0.0, 0
-        self._limit = "max_tokens"
+        self._form = Form()
 
     async def complete(self, messages: Sequence[Mapping[str, str]], note: Mapping[str, Any] | None = None) -> str:
         """Asks for an answer until there is one, at most `attempts` times.
@@ -119,12 +166,12 @@ class ChatClient:
         self.ledger.calls += 1
         number, began = self.ledger.calls, self._clock()
         attempts: list[dict[str, Any]] = []
-        text, usage, reason = None, None, ""
+        answer, reason = None, ""
         try:
-            text, usage = await self._attempt_often(messages, attempts)
+            answer = await self._attempt_often(messages, attempts)
             self.ledger.answered += 1
             self._failed_in_a_row = 0
-            return text
+            return answer.content
         except CallFailed as failed:
             reason = str(failed)
             self.ledger.failed += 1
@@ -133,8 +180,9 @@ class ChatClient:
             if self._transcript:
                 self._transcript.add({
                     "call": number, **(note or {}), "model": self.settings.model, "messages": list(messages),
-                    "attempts": attempts, "reply": text, "usage": usage, "failure": reason or None,
-                    "seconds": self._clock() - began,
+                    "attempts": attempts, "reply": answer and answer.content, "usage": answer and answer.usage,
+                    "finish": answer and answer.finish, "refusal": answer and answer.refusal,
+                    "failure": reason or None, "seconds": self._clock() - began,
                 })  # fmt: skip
 
     async def close(self) -> None:
@@ -145,8 +193,8 @@ class ChatClient:
 
     async def _attempt_often(
         self, messages: Sequence[Mapping[str, str]], attempts: list[dict[str, Any]]
-    ) -> tuple[str, dict[str, int] | None]:
-        """The answer's text and token counts; notes every attempt."""
+    ) -> Answer:
+        """The answer; notes every attempt."""
         for attempt in range(self.settings.attempts):
             async with self._gate:
                 await self._wait_as_asked()
@@ -156,7 +204,7 @@ class ChatClient:
                 answer = await self._request(messages, attempt)
                 seconds = self._clock() - began
             if not isinstance(answer, Failure):
-                self.ledger.answer(seconds, answer[1])
+                self.ledger.answer(seconds, answer.usage)
                 attempts.append({"seconds": seconds, "outcome": "answered"})
                 return answer
             reason = self.hide(answer.reason)
@@ -169,32 +217,47 @@ class ChatClient:
             attempts[-1]["waited"] = await self._wait(attempt, answer)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _request(
-        self, messages: Sequence[Mapping[str, str]], attempt: int
-    ) -> tuple[str, dict[str, int] | None] | Failure:
-        """One request: its answer, or why there is none."""
+    async def _request(self, messages: Sequence[Mapping[str, str]], attempt: int) -> Answer | Failure:
+        """One request in the form that the server takes: its answer, or why there is none."""
+        form = self._form
+        answer = await self._send(messages, form, attempt)
+        while isinstance(answer, Failure) and (wanted := form.adapted(answer.reason)) != form:
+            # Others in flight may have been sent in the old form too: each looks at its own.
+            self._form = form = wanted
+            answer = await self._send(messages, form, attempt + 1)
+        return answer
+
+    async def _send(self, messages: Sequence[Mapping[str, str]], form: Form, attempt: int) -> Answer | Failure:
         self.ledger.begin(attempt)
         try:
             async with asyncio.timeout(self.settings.timeout):
-                return await self._answer(messages)
+                return await self._answer(messages, form)
         except Exception as error:
             failure = failure_of(error)
             if failure is None:
                 raise
-            if "max_completion_tokens" in failure.reason and self._limit == "max_tokens":
-                # Newer models know the limit by this name only, and say so.
-                self._limit = "max_completion_tokens"
-                return dataclasses.replace(failure, retry=True, wait=0.0)
             return failure
         finally:
             self.ledger.in_flight -= 1
 
-    async def _answer(self, messages: Any) -> tuple[Any, dict[str, int] | None]:
-        """Sends a request once; its answer and token counts."""
-        sent: Any = {"model": self.settings.model, "messages": list(messages), "temperature": self.settings.temperature}
-        sent[self._limit] = self.settings.max_tokens
+    async def _answer(self, messages: Sequence[Mapping[str, str]], form: Form) -> Answer:
+        """Sends a request once.
+
+        Raises:
+          CutOff: its tokens were used up before it said anything; they are counted.
+        """
+        settings = self.settings
+        sent: Any = {"model": settings.model, "messages": form.messages(messages), "temperature": settings.temperature}
+        sent[form.limit] = settings.max_tokens
         raw = await self._client.chat.completions.with_raw_response.create(**sent)
-        return read_answer(raw.text)
+        answer = read_answer(raw.text)
+        if answer.finish == "length" and not split_thinking(answer.content)[1]:
+            self.ledger.charge(answer.usage)
+            raise CutOff(
+                f"nothing was said within {settings.max_tokens} tokens: a model that thinks first needs more "
+                f"(--api_max_tokens={4 * settings.max_tokens}, for example)"
+            )
+        return answer
 
     def _failed(self, failure: Failure, reason: str, attempts: int, too_long: bool) -> CallFailed:
         """The error that ends a call; after too many in a row, or a final one, no more calls are made."""
@@ -209,7 +272,7 @@ class ChatClient:
 
     async def _wait(self, attempt: int, failure: Failure) -> float:
         """Waits before the next attempt; what a server asks for holds for all calls."""
-        seconds = self.settings.backoff.seconds(attempt, failure.wait, self._chance)
+        seconds = self.settings.backoff.seconds(attempt, failure, self._chance)
         if failure.wait:
             self._not_before = max(self._not_before, self._clock() + failure.wait)
         self.ledger.waited += seconds
@@ -224,27 +287,41 @@ class ChatClient:
             await self._sleep(seconds)
 
 
-def read_answer(body: str) -> tuple[str, dict[str, int] | None]:
-    """Text and token counts of a chat completion's body.
+def read_answer(body: str) -> Answer:
+    """What a chat completion's body holds.
 
     Raises:
       MalformedReply: it is not JSON, or holds no message.
+      ToldError: it holds an error in its place.
     """
     try:
         answer = json.loads(body)
     except ValueError:
         raise MalformedReply(f"no JSON in {body[:80]!r}") from None
+    if isinstance(answer, dict) and isinstance(error := answer.get("error"), dict):
+        status: Any = error.get("code")
+        known = type(status) is int and 400 <= status < 600
+        raise ToldError(status if known else 500, str(error.get("message", error)))
     try:
-        content = answer["choices"][0]["message"]["content"]
-    except (KeyError, IndexError, TypeError):
-        raise MalformedReply("no choices[0].message.content") from None
+        choice = answer["choices"][0]
+        message = choice["message"]
+        content = message.get("content")
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise MalformedReply("no choices[0].message") from None
+    if isinstance(content, list):  # of parts, the thinking in parts of its own
+        content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     if content is not None and not isinstance(content, str):
         raise MalformedReply("choices[0].message.content is no text")
-    told = answer.get("usage")
-    names = ("prompt_tokens", "completion_tokens")
-    counts = {name: told.get(name) if isinstance(told, dict) else None for name in names}
-    usage = {name: count for name, count in counts.items() if type(count) is int and count >= 0}
-    return content or "", usage if len(usage) == len(names) else None
+    return Answer(content or "", _usage(answer.get("usage")), choice.get("finish_reason"), message.get("refusal"))
+
+
+def _usage(told: Any) -> dict[str, int] | None:
+    """Token counts; where those of thinking are told in the total alone, they belong to the answer."""
+    counts = [told.get(name) if isinstance(told, dict) else None for name in (*COUNTS, "total_tokens")]
+    prompt, completion, total = (count if type(count) is int and count >= 0 else None for count in counts)
+    if prompt is None or completion is None:
+        return None
+    return dict(zip(COUNTS, (prompt, max(completion, (total or 0) - prompt)), strict=True))
 
 
 def _key(settings: ClientSettings) -> str:

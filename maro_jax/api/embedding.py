@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from maro_jax.api.client import ChatClient
+from maro_jax.api.client import Answer, ChatClient, Form
 from maro_jax.api.failures import MalformedReply
 
 
@@ -28,14 +28,14 @@ class EmbeddingClient(ChatClient):
         answered: Any = await self.complete(asked)
         return answered
 
-    async def _answer(self, messages: Any) -> tuple[Any, dict[str, int] | None]:
+    async def _answer(self, messages: Any, form: Form) -> Answer:
         raw = await self._client.embeddings.with_raw_response.create(
             model=self.settings.model, input=messages, encoding_format="float"
         )
         return read_embeddings(raw.text, len(messages))
 
 
-def read_embeddings(body: str, number: int) -> tuple[np.ndarray, dict[str, int] | None]:
+def read_embeddings(body: str, number: int) -> Answer:
     """The vectors in the body of an answer, in the order they were asked for, and its token counts.
 
     Args:
@@ -54,4 +54,4 @@ def read_embeddings(body: str, number: int) -> tuple[np.ndarray, dict[str, int] 
     if vectors.ndim != 2 or not np.isfinite(vectors).all():
         raise MalformedReply("vectors that are not all of one length and finite")
     told = (answer.get("usage") or {}).get("prompt_tokens")
-    return vectors, {"prompt_tokens": told, "completion_tokens": 0} if type(told) is int else None
+    return Answer(vectors, {"prompt_tokens": told, "completion_tokens": 0} if type(told) is int else None)

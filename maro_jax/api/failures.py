@@ -13,12 +13,27 @@ from collections.abc import Callable, Mapping
 from openai import APIConnectionError, APIStatusError, APITimeoutError
 
 RETRIED = (408, 409, 425, 429)  # beside all from 500 on
-REFUSED = (401, 403, 404)  # the key, the account, the address or the model is wrong: no request will do better
+# The key, the account, the address or the model is wrong: no request will do better. (403 may be about one text only.)
+REFUSED = (401, 402, 404)
 NO_CREDIT = "insufficient_quota"
+LONGEST_REASON = 200  # characters
 
 
 class MalformedReply(ValueError):
     """An answer that is not what the chat protocol promises; the message says how."""
+
+
+class ToldError(Exception):
+    """An error inside an answer of status 200, as servers send it that pass on the answers of others."""
+
+    def __init__(self, status: int, said: str):
+        """Takes what the answer says of it; a status of 500 where it says none."""
+        super().__init__(said)
+        self.status = status
+
+
+class CutOff(ValueError):
+    """An answer of which nothing was left to show when its tokens were used up."""
 
 
 class CallFailed(Exception):
@@ -30,7 +45,7 @@ class Failure:
     """A request that was not answered.
 
     Attributes:
-      kind: for counting: `rate_limit`, `server_error`, `time_out`, `connection`, `malformed` or `refused`.
+      kind: for counting: `rate_limit`, `server_error`, `time_out`, `connection`, `malformed`, `cut_off` or `refused`.
       reason: in words.
       retry: whether the same request may succeed later.
       wait: seconds that the server asks to wait, if it says so.
@@ -53,19 +68,28 @@ def failure_of(error: Exception) -> Failure | None:
         return Failure("connection", f"the connection failed ({type(cause).__name__ if cause else 'no cause given'})")
     if isinstance(error, MalformedReply):
         return Failure("malformed", f"a malformed answer: {error}")
+    if isinstance(error, CutOff):
+        return Failure("cut_off", str(error), retry=False)
+    if isinstance(error, ToldError):
+        return _of_status(error.status, str(error), None)
     if isinstance(error, APIStatusError):
-        return _of_status(error)
+        failure = _of_status(error.status_code, _said(error), retry_after(error.response.headers))
+        return dataclasses.replace(failure, retry=False, final=True) if error.code == NO_CREDIT else failure
     return None
 
 
-def _of_status(error: APIStatusError) -> Failure:
-    status, said = error.status_code, " ".join(str(error.message).split())[:200]
-    reason = f"HTTP {status}: {said}"
-    if status in REFUSED or error.code == NO_CREDIT:
+def _said(error: APIStatusError) -> str:
+    """The server's reason: the client knows one form of it only, and tells of others the status alone."""
+    told = str(error.message)
+    return f"{told} {error.response.text}" if told.rstrip().endswith(str(error.status_code)) else told
+
+
+def _of_status(status: int, said: str, wait: float | None) -> Failure:
+    reason = f"HTTP {status}: {' '.join(said.split())[:LONGEST_REASON]}"
+    if status in REFUSED:
         return Failure("refused", reason, retry=False, final=True)
     if status in RETRIED or status >= 500:
-        kind = "rate_limit" if status == 429 else "server_error"
-        return Failure(kind, reason, wait=retry_after(error.response.headers))
+        return Failure("rate_limit" if status == 429 else "server_error", reason, wait=wait)
     return Failure("refused", reason, retry=False)
 
 
@@ -102,15 +126,18 @@ class Backoff:
 
     Attributes:
       first: seconds before the second attempt.
+      first_of_limit: the same after a rate limit for which the server names no time; most are limits a minute.
       longest: seconds; a server that asks for more is not asked again for this answer.
     """
 
     first: float = 1.0
+    first_of_limit: float = 5.0
     longest: float = 120.0
 
-    def seconds(self, attempt: int, asked: float | None, chance: random.Random) -> float:
+    def seconds(self, attempt: int, failure: Failure, chance: random.Random) -> float:
         """Seconds to wait after attempt number `attempt` (from 0), never less than the server asked for."""
         jitter = 1.0 - 0.5 * chance.random()
-        if asked is not None:
-            return asked + self.first * (1.0 - jitter)
-        return min(self.longest, self.first * 2.0**attempt) * jitter
+        if failure.wait is not None:
+            return failure.wait + self.first * (1.0 - jitter)
+        first = self.first_of_limit if failure.kind == "rate_limit" else self.first
+        return min(self.longest, first * 2.0**attempt) * jitter

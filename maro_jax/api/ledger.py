@@ -63,6 +63,10 @@ class Ledger:
     def answer(self, seconds: float, usage: Mapping[str, int] | None) -> None:
         """A request was answered; `usage` are `prompt_tokens` and `completion_tokens`, if told."""
         self.seconds.append(seconds)
+        self.charge(usage)
+
+    def charge(self, usage: Mapping[str, int] | None) -> None:
+        """Tokens were read and written, whatever came of them."""
         self.untold += usage is None
         self.tokens_in += usage["prompt_tokens"] if usage else 0
         self.tokens_out += usage["completion_tokens"] if usage else 0

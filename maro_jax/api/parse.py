@@ -10,6 +10,8 @@ from collections.abc import Sequence
 SECTIONS = ("thought", "speech", "action")
 _HEADING = re.compile(r"^[ \t>#*_`-]*(thought|speech|action)[ \t*_`]*:[ \t*_`]*", re.IGNORECASE | re.MULTILINE)
 _THINKING = re.compile(r"<think>(.*?)</think>", re.DOTALL | re.IGNORECASE)
+_OPENED = re.compile(r"<think>", re.IGNORECASE)
+_CLOSED = re.compile(r"^(.*)</think>", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"^```[a-z]*\n(.*?)\n?```$", re.DOTALL)
 _AROUND = " \t\r\n\"'`*_.,;:!?()[]{}<>“”‘’-"
 
@@ -27,6 +29,18 @@ class Parsed:
     choice: int
 
 
+def split_thinking(text: str) -> tuple[str, str]:
+    """What a reply thinks, and what it says.
+
+    Some servers send only the mark that ends the thinking; a reply that was cut short has only the one that begins it.
+    """
+    thoughts, rest = _THINKING.findall(text), _THINKING.sub("", text)
+    if closed := _CLOSED.match(rest):
+        thoughts, rest = [*thoughts, closed.group(1)], rest[closed.end() :]
+    rest, *unfinished = _OPENED.split(rest, maxsplit=1)
+    return "\n".join(filter(None, (thought.strip() for thought in [*thoughts, *unfinished]))), rest.strip()
+
+
 def parse(text: str, choices: Sequence[str], speaks: bool) -> Parsed:
     """Reads a reply.
 
@@ -42,13 +56,13 @@ def parse(text: str, choices: Sequence[str], speaks: bool) -> Parsed:
     Raises:
       Unusable: no single legal choice can be read, or there is no speech where nothing else is asked for.
     """
-    thoughts = [found.strip() for found in _THINKING.findall(text)]
-    parts = _sections(_THINKING.sub("", text).strip(), "action" if choices else "speech")
+    thinking, said = split_thinking(text)
+    parts = _sections(said, "action" if choices else "speech")
     speech = parts.get("speech", "") if speaks else ""
     if not choices and not speech:
         raise Unusable("it has no line that begins with Speech: and goes on with what you say.")
     choice = _choice(parts.get("action", ""), choices) if choices else -1
-    return Parsed("\n".join(filter(None, [*thoughts, parts.get("thought", "")])), speech, choice)
+    return Parsed("\n".join(filter(None, [thinking, parts.get("thought", "")])), speech, choice)
 
 
 def _sections(text: str, wanted: str) -> dict[str, str]:
@@ -62,7 +76,7 @@ def _sections(text: str, wanted: str) -> dict[str, str]:
             fields = {}
         found = {str(name).lower(): value for name, value in fields.items()}
         if found.keys() & set(SECTIONS):
-            return {name: str(value).strip() for name, value in found.items() if name in SECTIONS}
+            return {name: str(value).strip() for name, value in found.items() if name in SECTIONS and value is not None}
     headings = list(_HEADING.finditer(body))
     if not headings:
         return {wanted: body}

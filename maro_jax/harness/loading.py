@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import importlib.util
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -118,6 +119,11 @@ class Tasks:
         return found
 
     @property
+    def without_examples(self) -> list[str]:
+        """Tasks that stand without examples whatever is asked for: the harness keeps to a 0 in their files."""
+        return sorted(name for name, task in self.tasks.items() if task.get_config("num_fewshot") == 0)
+
+    @property
     def tasks(self) -> dict[str, Task]:
         """All tasks, those of the groups too."""
         found: dict[str, Task] = {}
@@ -150,11 +156,32 @@ def load_tasks(names: Sequence[str], *, tasks_path: str, tasks_data: str) -> Tas
                 "lm-evaluation-harness (lm-eval ls tasks), of this package (docs/evaluation.md) and of the readable "
                 "files in --tasks_path"
             )
+    if any("ifeval" in name for name in names):
+        _refuse_missing_punkt()
     chosen: dict[str, Task | Group] = {}
     with contextlib.chdir(Path(tasks_data).expanduser()):
         for name in names:
             chosen |= _load(manager, name, tasks_data)
     return Tasks(manager, list(chosen.values()))
+
+
+def _refuse_missing_punkt() -> None:
+    """Raises `ConfigError` if NLTK cannot cut texts into sentences, which IFEval would notice after the last reply."""
+    if importlib.util.find_spec("nltk") is None:  # which is told of below
+        return
+    import nltk
+
+    try:
+        nltk.data.find("tokenizers/punkt_tab")
+    except LookupError:
+        nltk.download("punkt_tab", quiet=True)
+        try:
+            nltk.data.find("tokenizers/punkt_tab")
+        except LookupError:
+            raise ConfigError(
+                "the task ifeval needs NLTK's punkt_tab, which cannot be fetched; where there is a network: "
+                "python -m nltk.downloader punkt_tab"
+            ) from None
 
 
 @functools.cache

@@ -211,18 +211,26 @@ class PolicyLM(TemplateLM):
         phase.finish()
         return collator.get_original(replies)
 
-    def _reply(self, contexts: Sequence[str], settings: dict[str, Any], indices: Sequence[int]) -> list[str]:
-        """Returns the replies to one batch of contexts; `indices` of the requests decide what is sampled."""
-        settings = normalize_gen_kwargs(settings, _NEW_TOKENS)
-        stops = handle_stop_sequences(settings.pop("until"), self.tokenizer.decode(self.eot_token_id))
-        max_new = settings.pop("max_gen_toks")
-        room = self.max_length - max_new
-        if room < 1:
+    def reply_settings(self, settings: Mapping[str, Any]) -> tuple[list[str], int, Sampling]:
+        """How replies are written: the strings that end one, its most tokens, and how tokens are chosen.
+
+        Raises:
+            ModelError: a task's settings ask for what the model does not do.
+        """
+        wanted = normalize_gen_kwargs(dict(settings), _NEW_TOKENS)
+        stops = handle_stop_sequences(wanted.pop("until"), self.tokenizer.decode(self.eot_token_id))
+        max_new = wanted.pop("max_gen_toks")
+        if max_new >= self.max_length:
             raise ModelError(
                 f"a task asks for replies of up to {max_new} tokens, but the model takes {self.max_length} with the "
                 f"question; ask for fewer, for example --gen_kwargs=max_gen_toks={min(1024, self.max_length // 2)}"
             )
-        prompts = [self._prompt(context)[-room:] for context in contexts]
+        return stops, max_new, Sampling.of(wanted, self.model.generation)
+
+    def _reply(self, contexts: Sequence[str], settings: dict[str, Any], indices: Sequence[int]) -> list[str]:
+        """Returns the replies to one batch of contexts; `indices` of the requests decide what is sampled."""
+        stops, max_new, sampling = self.reply_settings(settings)
+        prompts = [self._prompt(context)[-(self.max_length - max_new) :] for context in contexts]
         root = jax.random.key(self.seed)
         lanes = [*indices, *[0] * (self.batch_size - len(indices))]
         written = generate(
@@ -230,7 +238,7 @@ class PolicyLM(TemplateLM):
             self.model.params,
             prompts,
             keys=jax.vmap(lambda index: jax.random.fold_in(root, index))(jax.numpy.asarray(lanes)),
-            sampling=Sampling.of(settings, self.model.generation),
+            sampling=sampling,
             ends=sorted(self._ends),
             max_new=max_new,
             stop_at=lambda tokens: self._stop_at(tokens, [stop for stop in stops if stop]),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from lm_eval import simple_evaluate
 from lm_eval.api.metrics import mean
+from lm_eval.utils import simple_parse_args_string
 from scipy import stats
 
 from maro_jax.harness.loading import Tasks
@@ -63,6 +64,9 @@ def run_tasks(
     os.environ["DISABLE_MULTIPROC"] = "1"  # the harness would fork this process, in which JAX has threads
     if apply_chat_template and not lm.tokenizer.chat_template:
         raise ModelError(f"{lm.model.name} has no chat template; leave --apply_chat_template out")
+    for task in tasks.tasks.values():  # now, not when its turn comes after hours
+        if task.OUTPUT_TYPE == "generate_until":
+            lm.reply_settings({**task.config.generation_kwargs, **simple_parse_args_string(gen_kwargs)})
     try:
         results = simple_evaluate(
             model=lm,

@@ -290,24 +290,28 @@ class Trainer:
         """
         config, learner, sums = self.config, state.learner, []
         self._flops, self._tokens = 0.0, 0
-        credits = [of.credit for of in played if of.credit is not None]
-        normalisers = np.array([float(given.normaliser) for given in credits])
-        signs = [np.asarray(given.signs) for given in credits]
-        weights = [
-            np.asarray(given.weights) * np.float32(normalisers.mean() / own)
-            for given, own in zip(credits, normalisers, strict=True)
-        ]
+        signs, weights, total = self._shares(played)
         reference = jax.tree.map(jnp.copy, learner.params) if self.learner.uses_kl else state.magnet
         point = self._no_point()
         for epoch in range(config.epochs):
             for chosen in self._batches(config.episodes // config.minibatches, PLAY, iteration, epoch):
                 batches = self._packed(self.learner, played, signs, weights, chosen)
-                normaliser = normalisers.sum() / config.minibatches
-                learner, step = self.learner.step(learner, batches, normaliser, reference, point)
+                learner, step = self.learner.step(learner, batches, total / config.minibatches, reference, point)
                 # The exact KL of the step just measured is the next step's reference point; at first it is 0.
                 point = step["kl"] / jnp.maximum(step["phase_behaviours"], 1.0)
                 sums.append(step)
         return learner, sums
+
+    @staticmethod
+    def _shares(played: list[Played]) -> tuple[list[np.ndarray], list[np.ndarray], float]:
+        """Signs and weights of each game's behaviours, every game counting the same, and the sum of normalisers."""
+        credits = [of.credit for of in played if of.credit is not None]
+        normalisers = np.array([float(given.normaliser) for given in credits])
+        weights = [
+            np.asarray(given.weights) * np.float32(normalisers.mean() / own)
+            for given, own in zip(credits, normalisers, strict=True)
+        ]
+        return [np.asarray(given.signs) for given in credits], weights, float(normalisers.sum())
 
     def _batches(self, size: int, purpose: int, *numbers: int) -> list[tuple[np.ndarray, ...]]:
         """Random batches that together hold every episode of every game once; an array of indices a game."""

@@ -142,22 +142,41 @@ class Learner:
 
         Args:
           state: before the step; donated.
+          micro_batches, normaliser, reference, reference_point: as for `gradients`.
+
+        Returns:
+          The state after the step, and sums of `micro_batch_loss` with `grad_norm`, `skipped` and `spikes`.
+        """
+        given = micro_batches, normaliser, reference, reference_point
+        return self._apply(state, *self.gradients(state.params, *given))
+
+    def gradients(
+        self,
+        params: Any,
+        micro_batches: Iterable[Streams],
+        normaliser: float,
+        reference: Any,
+        reference_point: jax.Array,
+    ) -> tuple[Any, dict[str, Any]]:
+        """The loss's gradients over some micro-batches.
+
+        Args:
+          params: where they are taken.
           micro_batches: their behaviours are learnt from.
           normaliser: E n̄ of the episodes they come from.
           reference: parameters of the reference policy or the magnet (read only if `uses_reference`).
           reference_point: float32[phases], z0 in force.
 
         Returns:
-          The state after the step, and sums of `micro_batch_loss` with `grad_norm`, `skipped` and `spikes`.
+          Gradients, laid out as the parameters are, and sums of `micro_batch_loss`.
         """
-        grads, sums = self._zeros(state.params)
+        grads, sums = self._zeros(params)
         scale = put(np.float32(1.0 / normaliser), self.replicated)
         for streams in micro_batches:
             placed = put(streams, self.batch_sharding)
             known = reference if self.uses_reference else None
-            given = state.params, self.base, known, reference_point, scale, placed
-            grads, sums = self._accumulate(grads, sums, *given)
-        return self._apply(state, grads, sums)
+            grads, sums = self._accumulate(grads, sums, params, self.base, known, reference_point, scale, placed)
+        return grads, sums
 
     def _zero_sums(self) -> dict[str, jax.Array]:
         names = (

@@ -14,6 +14,7 @@ import jax
 from maro_jax.api.chat import Message, tokens_of
 from maro_jax.api.failures import CallFailed
 from maro_jax.api.games import Background
+from maro_jax.api.parse import split_thinking
 from maro_jax.api.player import CALL, ApiPlayer, Fault
 from maro_jax.pnlc.actors import Thought
 from maro_jax.pnlc.prompts import ThoughtPrompts
@@ -21,7 +22,6 @@ from maro_jax.run.fields import ConfigError
 from maro_jax.selfplay.episodes import RolloutPlan
 from maro_jax.selfplay.hosted import HostedGames, Reply, Turn
 
-_THINKING = re.compile(r"<think>.*?</think>", re.DOTALL | re.IGNORECASE)
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _BULLET = re.compile(r"^[\s>*+#-]*(?:\d+[.)]\s*)?")
 MOST_FUTURES = 4
@@ -145,7 +145,7 @@ class ApiActor:
         texts = []
         for turn, future in zip(turns, futures, strict=True):
             try:
-                texts.append(_THINKING.sub("", future.result()).strip())
+                texts.append(split_thinking(future.result())[1])
             except CallFailed as failed:
                 place = turn.episode, turn.decision
                 self._lost[place] = Fault(*place, turn.seat, CALL, str(failed))

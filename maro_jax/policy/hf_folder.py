@@ -108,12 +108,15 @@ def check_vocabulary(policy: Policy, tokenizer: TextTokenizer) -> None:
 def _refuse_links_out(folder: Path) -> None:
     """Raises `ModelError` if a link in the folder leads to a file outside of it and of Hugging Face's cache."""
     home = folder.resolve()
-    allowed = (home, home.parent.parent / "blobs")
+    allowed = [home]
+    if home.parent.name == "snapshots":  # blobs of this model, some of which are links to blobs that all models share
+        allowed += [home.parents[1] / "blobs", home.parents[2] / "blobs"]
     for path in sorted(folder.iterdir()):
         target = path.resolve()
         if path.is_symlink() and not any(target.is_relative_to(place) for place in allowed):
             raise ModelError(
-                f"{path} is a link to {target}, outside of the model's folder; put the file itself in its place."
+                f"{path} is a link to {target}, outside of the model's folder; put the file itself in its place, as "
+                "hf download MODEL --local-dir=FOLDER does."
             )
 
 

@@ -86,7 +86,7 @@ def save_adapter(folder: str | Path, policy: Policy, adapter: Params, began_as: 
     contents = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": str(began_as),
+        **_base_model(Path(began_as)),
         "r": policy.lora.rank,
         "lora_alpha": policy.lora.alpha,
         "lora_dropout": 0.0,
@@ -101,6 +101,14 @@ def save_adapter(folder: str | Path, policy: Policy, adapter: Params, began_as: 
     with _appearing(Path(folder)) as part:
         _write_json(part / "adapter_config.json", contents)
         save_file(tensors, part / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def _base_model(folder: Path) -> dict[str, str]:
+    """How PEFT finds the model under an adapter: by its name if it lies in the Hub's cache, else by its folder."""
+    *_, model, snapshots, revision = ["", "", *folder.parts]
+    if snapshots == "snapshots" and model.startswith("models--"):
+        return {"base_model_name_or_path": model.removeprefix("models--").replace("--", "/"), "revision": revision}
+    return {"base_model_name_or_path": str(folder)}
 
 
 @contextlib.contextmanager

@@ -89,7 +89,7 @@ class TextTokenizer:
             ModelError: it is of no known family.
         """
         added = {token.content: index for index, token in tokenizer.added_tokens_decoder.items()}
-        self.family = _family(added)
+        self.family = _family(added, str(tokenizer.chat_template or ""))
         framing = FAMILIES[self.family]
         self.pretrained = tokenizer
         self._plain = _without_added_tokens(tokenizer)
@@ -274,10 +274,12 @@ def tiny_tokenizer() -> TextTokenizer:
     )
 
 
-def _family(added: dict[str, int]) -> str:
+def _family(added: dict[str, int], template: str) -> str:
     """Returns the first family whose control tokens are all among the added ones."""
     for name, framing in FAMILIES.items():
-        if added.keys() >= set(framing.control):
+        # Those models of Qwen3 that never think in chats have its tokens, but no place for a thought in their template.
+        thinks = not template or "enable_thinking" in template
+        if added.keys() >= set(framing.control) and (name != "qwen3" or thinks):
             return name
     needed = " or ".join(", ".join(framing.control) for framing in FAMILIES.values())
     raise ModelError(f"the tokenizer must have the control tokens {needed}.")

@@ -114,6 +114,10 @@ class _Handler(BaseHTTPRequestHandler):
             said = json.dumps({"error": {"message": f"not now, said to {key}", "code": "limited"}}).encode()
             self._send(int(status), said, {"Retry-After": wait} if wait else {})
             return
+        if what == "wants max_completion_tokens" and "max_tokens" in body:
+            time.sleep(SLOW)  # others are sent in the old form meanwhile
+            self._send(400, b'{"error": {"message": "Use \'max_completion_tokens\' instead."}}')
+            return
         if what == "slow":
             time.sleep(SLOW)
         if "input" in body:
@@ -121,9 +125,12 @@ class _Handler(BaseHTTPRequestHandler):
             return
         text = what.removeprefix("says ") if what.startswith("says ") else self.server.player(body["messages"])
         usage = {"prompt_tokens": 100, "completion_tokens": 10}
+        finish = "stop"
+        if what.startswith("thinks "):  # until its tokens are used up
+            text, finish = what.removeprefix("thinks "), "length"
         message = {"role": "assistant", "content": text}
         self._send(200, json.dumps({"id": "1", "object": "chat.completion", "created": 0, "model": body["model"],
-                                    "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                                    "choices": [{"index": 0, "message": message, "finish_reason": finish}],
                                     "usage": usage}).encode())  # fmt: skip
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None, length: int = -1) -> None:

@@ -138,6 +138,23 @@ def test_requests_in_flight_reach_the_limit_and_never_exceed_it(play: Play):
     assert played.server.most == played.calls["most_in_flight"] == 3 and not played.faults
 
 
+def test_a_server_that_wants_another_form_gets_it_from_all_at_once(play: Play):
+    played = play(lambda number: "wants max_completion_tokens", concurrency=4, attempts=1)
+    assert_finished_as_said(played)
+    calls, sent = played.calls, played.server.bodies
+    old = sum("max_tokens" in body for body in sent)
+    assert not played.faults and 1 <= old <= 4 and calls["retries"] == old
+    assert calls["requests"] == len(sent) == calls["answered"] + old
+
+
+def test_a_model_that_thinks_until_its_tokens_are_used_up_is_a_fault_that_says_so(play: Play):
+    played = play(lambda number: "thinks <think>hm" if number % 2 else "thinks  ", concurrency=1, give_up_after=3)
+    assert_finished_as_said(played)
+    assert played.calls["failures"] == {"cut_off": 3} and played.calls["tokens_out"] == 30
+    assert "nothing was said within 512 tokens" in played.player.client.gave_up
+    assert "--api_max_tokens=2048" in played.faults[0].reason
+
+
 def test_where_nothing_answers_every_move_is_marked_and_the_games_end(play: Play):
     played = play(lambda number: "500", attempts=3, give_up_after=2, concurrency=4)
     assert_finished_as_said(played)
@@ -146,7 +163,8 @@ def test_where_nothing_answers_every_move_is_marked_and_the_games_end(play: Play
     assert {fault.episode for fault in played.faults} == {line["episode"] for line in played.lines} | {
         fault.episode for fault in played.faults if "not asked any more" in fault.reason
     }
-    assert len(played.server.bodies) <= 3 * 4 and played.player.client.gave_up
+    # Four calls, and one that may begin between the first and the second to fail.
+    assert len(played.server.bodies) <= 3 * 5 and played.player.client.gave_up
     kept, faulty = clean_deals(played.episodes, played.faults, 2)
     assert len(kept.terminated) == 0 and faulty == len({fault.episode for fault in played.faults})
 

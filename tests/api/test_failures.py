@@ -3,11 +3,13 @@
 import email.utils
 import json
 import random
+from types import SimpleNamespace
 
+import openai
 import pytest
 
-from maro_jax.api.client import read_answer
-from maro_jax.api.failures import Backoff, MalformedReply, retry_after
+from maro_jax.api.client import Answer, Form, read_answer
+from maro_jax.api.failures import Backoff, Failure, MalformedReply, ToldError, failure_of, retry_after
 from maro_jax.api.secrets import HIDDEN, redactor
 
 
@@ -30,17 +32,18 @@ def test_what_a_server_asks_for(headers: dict[str, str], seconds: float | None):
 
 
 def test_pauses_double_up_to_a_limit_with_up_to_half_off():
-    backoff, chance = Backoff(first=1.0, longest=20.0), random.Random(0)
-    for attempt, full in enumerate([1, 2, 4, 8, 16, 20, 20]):
-        drawn = [backoff.seconds(attempt, None, chance) for _ in range(200)]
-        assert full / 2 <= min(drawn) < 0.55 * full and 0.95 * full < max(drawn) <= full
-    asked = [backoff.seconds(0, 9.0, chance) for _ in range(200)]
+    backoff, chance = Backoff(first=1.0, first_of_limit=5.0, longest=20.0), random.Random(0)
+    for kind, pauses in (("server_error", [1, 2, 4, 8, 16, 20, 20]), ("rate_limit", [5, 10, 20, 20])):
+        for attempt, full in enumerate(pauses):
+            drawn = [backoff.seconds(attempt, Failure(kind, "no"), chance) for _ in range(200)]
+            assert full / 2 <= min(drawn) < 0.55 * full and 0.95 * full < max(drawn) <= full
+    asked = [backoff.seconds(0, Failure("rate_limit", "no", wait=9.0), chance) for _ in range(200)]
     assert min(asked) >= 9.0 and max(asked) <= 9.5 and len(set(asked)) > 100
 
 
 @pytest.mark.parametrize(
     "body",
-    ["", "null", "[]", "3", "{}", '{"choices": []}', '{"choices": [{}]}', '{"choices": [{"message": {}}]}',
+    ["", "null", "[]", "3", "{}", '{"choices": []}', '{"choices": [{}]}', '{"choices": [{"message": "hi"}]}',
      '{"choices": [{"message": {"content": 5}}]}', '{"choices": [{"message": {"content": "cut'],
 )  # fmt: skip
 def test_a_malformed_answer_is_known_as_one(body: str):
@@ -50,11 +53,52 @@ def test_a_malformed_answer_is_known_as_one(body: str):
 
 def test_answers_without_text_or_counts():
     message = {"choices": [{"message": {"content": None}}]}
-    assert read_answer(json.dumps(message)) == ("", None)
+    assert read_answer(json.dumps(message)) == Answer("")
+    assert read_answer('{"choices": [{"message": {}, "finish_reason": "length"}]}') == Answer("", finish="length")
     told = message | {"usage": {"prompt_tokens": 3, "completion_tokens": "many"}}
-    assert read_answer(json.dumps(told)) == ("", None)
+    assert read_answer(json.dumps(told)) == Answer("")
     told = message | {"usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}}
-    assert read_answer(json.dumps(told)) == ("", {"prompt_tokens": 3, "completion_tokens": 4})
+    assert read_answer(json.dumps(told)) == Answer("", {"prompt_tokens": 3, "completion_tokens": 4})
+    refused = {"choices": [{"message": {"content": None, "refusal": "I cannot"}, "finish_reason": "stop"}]}
+    assert read_answer(json.dumps(refused)) == Answer("", finish="stop", refusal="I cannot")
+
+
+def test_answers_in_parts_and_tokens_told_in_the_total_alone():
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "Action: a"}]
+    body = {"choices": [{"message": {"content": parts}}]}
+    body["usage"] = {"prompt_tokens": 100, "completion_tokens": 9, "total_tokens": 400}
+    assert read_answer(json.dumps(body)) == Answer("Action: a", {"prompt_tokens": 100, "completion_tokens": 300})
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "retry", "final"),
+    [(429, "rate_limit", True, False), (502, "server_error", True, False), ("odd", "server_error", True, False),
+     (402, "refused", False, True), (403, "refused", False, False), (400, "refused", False, False)],
+)  # fmt: skip
+def test_an_error_inside_an_answer_is_one(code: int | str, kind: str, retry: bool, final: bool):
+    with pytest.raises(ToldError) as told:
+        read_answer(json.dumps({"error": {"code": code, "message": "the provider's reason"}}))
+    failure = failure_of(told.value)
+    assert failure and (failure.kind, failure.retry, failure.final) == (kind, retry, final)
+    assert failure.reason == f"HTTP {code if isinstance(code, int) else 500}: the provider's reason"
+
+
+@pytest.mark.parametrize(
+    "body", [[{"error": {"message": "the quota of a minute"}}], {"detail": "the quota of a minute"}]
+)
+def test_a_reason_in_another_form_is_told(body: object):
+    response = SimpleNamespace(status_code=429, text=json.dumps(body), headers={}, request=None)
+    failure = failure_of(openai.RateLimitError("Error code: 429", response=response, body=body))  # type: ignore[arg-type]
+    assert failure and "the quota of a minute" in failure.reason
+
+
+def test_requests_are_put_as_a_server_wants_them():
+    said = [{"role": "system", "content": "Rules."}, {"role": "user", "content": "Go."}]
+    form = Form().adapted("HTTP 400: use 'max_completion_tokens' instead")
+    assert form == Form(limit="max_completion_tokens") and form.messages(said) == said
+    form = form.adapted("HTTP 400: System role not supported")
+    assert form.messages(said) == [{"role": "user", "content": "Rules.\n\nGo."}]
+    assert form.adapted("HTTP 400: System role not supported; max_completion_tokens") == form
 
 
 def test_a_key_is_hidden_in_all_its_spellings():

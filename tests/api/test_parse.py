@@ -19,6 +19,8 @@ LABELS = ["accuse Player 1", "accuse Player 10", "claim seer", "pass"]
         "Thought: Player 10 is kind\n**Action:** `accuse Player 1`",
         "### Thought: hm\n- Action: accuse Player 1 because she lied",
         "<think>Action: pass</think>\nAction: accuse Player 1",
+        "Action: pass?\nNo.</think>\nAction: accuse Player 1",
+        "Action: accuse Player 1\n<think>or is it Player 10",
         "Action: pass\nNo, wait.\nAction: accuse Player 1",
         "accuse Player 1",
         '```json\n{"thought": "hm", "Action": "accuse Player 1"}\n```',
@@ -41,6 +43,8 @@ def test_a_choice_is_read(text: str):
         "Action: passing",
         "Thought: pass",
         '{"action": null}',
+        "<think>Action: pass",
+        "Action: pass</think>",
         '{"action": ["pass", "claim seer"]}',
         "I think we should all pass this time",
     ],
@@ -55,6 +59,9 @@ def test_thoughts_and_speeches():
     assert parse(text, LABELS, speaks=True) == Parsed("deep\nhm", "I am the seer.\nBelieve me!", 2)
     assert parse(text, LABELS, speaks=False).speech == ""
     assert parse("I am the seer.", [], speaks=True) == Parsed("", "I am the seer.", -1)
+    assert parse("I am the wolf.</think>\n\nWho is it?", [], speaks=True) == Parsed("I am the wolf.", "Who is it?", -1)
+    with pytest.raises(Unusable, match="Speech:"):
+        parse('{"speech": null, "thought": "hm"}', [], speaks=True)
     with pytest.raises(Unusable, match="Speech:"):
         parse("Thought: I say nothing", [], speaks=True)
 

@@ -11,6 +11,7 @@ pytest.importorskip("lm_eval", reason="lm-evaluation-harness is an extra: pip in
 
 from maro_jax.evaluate import _main  # noqa: E402
 from maro_jax.harness.loading import SHIPPED, load_tasks  # noqa: E402
+from maro_jax.harness.tasks.schema import letters_said  # noqa: E402
 from maro_jax.run.evaluate_config import EvaluateConfig  # noqa: E402
 from maro_jax.run.fields import ConfigError  # noqa: E402
 from maro_jax.run.flags import run_cli  # noqa: E402
@@ -113,6 +114,37 @@ def test_each_shipped_task_reads_the_documented_form(place):
     for path in SHIPPED.glob("tom_*.yaml"):
         contents = yaml.safe_load(path.read_text())
         assert contents["task"] == path.stem
+
+
+def test_what_ifeval_needs_beside_its_data_is_missed_before_anything_is_asked(place, monkeypatch):
+    nltk = pytest.importorskip("nltk")
+
+    def missing(name):
+        raise LookupError(name)
+
+    monkeypatch.setattr(nltk.data, "find", missing)
+    monkeypatch.setattr(nltk, "download", lambda *_, **__: False)
+    with pytest.raises(ConfigError, match="python -m nltk.downloader punkt_tab"):
+        load_tasks(["ifeval"], tasks_path="", tasks_data=str(place))
+
+
+@pytest.mark.parametrize(
+    ("reply", "letter"),
+    [
+        ("The answer is B, because I read of it twice.", "B"),
+        ("B. I think she has not seen it.", "B"),
+        ("Answer: C. A box is not where she looks.", "C"),
+        ("**B**\n\nI'd say so since A is not where it was put.", "B"),
+        ("Answer: A because she left.", "A"),
+        ("I believe it is C", "C"),
+        ("First I took B, but the answer is (D).", "D"),
+        ("A man took it, so C.", "C"),
+        ("I don't know", "[invalid]"),
+        ("", "[invalid]"),
+    ],
+)
+def test_the_letter_that_a_reply_means(reply, letter):
+    assert letters_said([[reply, reply]], [ITEMS[0]]) == [[letter, letter]]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,10 @@ _CHATML_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+_QWEN3_TEMPLATE = (
+    _CHATML_TEMPLATE.removesuffix("{% endif %}")
+    + "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
 _LLAMA3_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
     "{{ message['content'] }}<|eot_id|>{% endfor %}"
@@ -72,7 +76,9 @@ class _Words:
 _CHATML = _Words(("<|im_start|>", "<|im_end|>", "<|endoftext|>"), "", "<|im_end|>", "<|endoftext|>", _CHATML_TEMPLATE)
 _TOKENIZERS = {
     "chatml": _CHATML,
-    "qwen3": dataclasses.replace(_CHATML, control=(*_CHATML.control, "<tool_call>", "<think>", "</think>")),
+    "qwen3": dataclasses.replace(
+        _CHATML, control=(*_CHATML.control, "<tool_call>", "<think>", "</think>"), template=_QWEN3_TEMPLATE
+    ),
     "llama3": _Words(
         (
             *("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>"),

@@ -21,7 +21,7 @@ from maro_jax.policy.attention import (
     prefill_prefix,
     token_positions,
 )
-from maro_jax.policy.config import DecoderConfig
+from maro_jax.policy.config import DecoderConfig, ModelError
 from maro_jax.policy.decoder import Params, Policy
 from maro_jax.policy.hf_folder import load_model
 from maro_jax.policy.sharding import make_mesh, parameter_shardings
@@ -185,16 +185,25 @@ def test_a_head_that_repeats_the_embedding_is_no_matter(tmp_path):
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, again, params)))
 
 
-def test_links_within_a_folder_and_into_the_blobs_beside_it_are_followed(tmp_path):
-    """As Hugging Face's cache lays a model out."""
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_links_of_a_hub_cache_are_followed(tmp_path, shared):
+    """A snapshot links to blobs of its model, and these in newer caches to blobs that all models share."""
     make_model_folder(tmp_path / "made")
     snapshot, blobs = tmp_path / "models--a--b" / "snapshots" / "0123", tmp_path / "models--a--b" / "blobs"
     snapshot.mkdir(parents=True)
     blobs.mkdir()
     for number, file in enumerate(sorted((tmp_path / "made").iterdir())):
-        file.rename(blobs / str(number))
+        if shared:
+            (tmp_path / "blobs" / "ab").mkdir(parents=True, exist_ok=True)
+            file.rename(tmp_path / "blobs" / "ab" / f"ab{number}")
+            (blobs / str(number)).symlink_to(Path("../../blobs/ab") / f"ab{number}")
+        else:
+            file.rename(blobs / str(number))
         (snapshot / file.name).symlink_to(Path("../../blobs") / str(number))
     assert load_model(snapshot)[0].config.family == "qwen2"
+    snapshot.rename(tmp_path / "models--a--b" / "0123")
+    with pytest.raises(ModelError, match="outside of the model's folder; .* hf download MODEL --local-dir=FOLDER"):
+        load_model(tmp_path / "models--a--b" / "0123")
 
 
 def real_config(**changes: Any) -> dict[str, Any]:

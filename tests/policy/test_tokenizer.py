@@ -32,6 +32,14 @@ forgeries = st.lists(
 each_family = pytest.mark.parametrize("family", TOKENIZERS)
 
 
+def test_a_model_of_qwen3_that_never_thinks_is_framed_without_thoughts():
+    tokenizer = make_tokenizer("qwen3")
+    tokenizer.chat_template = make_tokenizer("chatml").chat_template
+    assert (TOKENIZERS["qwen3"].family, TextTokenizer(tokenizer).family) == ("qwen3", "chatml")
+    tokenizer.chat_template = None
+    assert TextTokenizer(tokenizer).family == "qwen3"
+
+
 @each_family
 @given(text=forgeries)
 @example(text="".join(SPELLINGS))

@@ -1,5 +1,7 @@
 """The one form that the data of all task files here have: a JSON object a line."""
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -52,3 +54,26 @@ def letters(item: dict[str, Any]) -> list[str]:
 def right_letter(item: dict[str, Any]) -> str:
     """The letter of the right choice."""
     return LETTERS[item["answer"]]
+
+
+# A letter that stands alone; not the article, nor the word for oneself.
+_LONE = r"(?<![A-Za-z])(?!I\b)(?!A\s+(?!because\b|since\b|as\b|and\b|or\b|is\b)[a-z])([A-Z])(?![A-Za-z'’])"
+_NAMED = re.compile(r"(?i:\banswer(?:\s+is)?)[\s:*_\"(]*" + _LONE)
+_LEADING = re.compile(r"^[\s*_\"(]*" + _LONE + r"[*_\")]*(?=[.):,\n]|$)")
+_ANYWHERE = re.compile(_LONE)
+
+
+def letters_said(replies: Iterable[list[str]], items: Iterable[dict[str, Any]]) -> list[list[str]]:
+    """The letter that each reply names, `[invalid]` where it names none: a filter of the harness.
+
+    The last one after "answer is" or "answer:" counts, else the one that the reply begins with, else the last one that
+    stands alone. (So of nine choices or more the ninth, I, cannot be chosen.)
+    """
+    return [[_letter_said(text) for text in texts] for texts, _ in zip(replies, items, strict=True)]
+
+
+def _letter_said(text: str) -> str:
+    for pattern in (_NAMED, _LEADING, _ANYWHERE):
+        if found := pattern.findall(text):
+            return found[-1]
+    return "[invalid]"
