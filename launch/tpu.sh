@@ -318,6 +318,7 @@ look_at_slice() {
 # What asking again cannot mend.
 is_refusal() {
   case "$1" in
+    *"Max retries exceeded"* | *"Failed to retrieve"*) return 1 ;; # of the network, though gcloud advises a login
     *"auth login"* | *UNAUTHENTICATED* | *PERMISSION_DENIED* | *INVALID_ARGUMENT* | *"unrecognized arguments"*) ;;
     *) return 1 ;;
   esac
@@ -355,7 +356,6 @@ bring_up() {
   while :; do
     look_at_slice
     [[ -z "$dry_run" ]] || STATE="$( ((requests)) && echo READY || echo ABSENT)"
-    ((failures < 5)) || { say "error: $name was asked for 5 times and failed each time" && return 1; }
     case "$STATE" in
       READY) return 0 ;;
       FAILED)
@@ -368,6 +368,8 @@ bring_up() {
         release_slice || return 1
         ((requests == 0)) || pause ;; # lost before it was ready
       ABSENT)
+        ((failures < 5)) || { say "error: $name was asked for 5 times and failed each time" && return 1; }
+        ((requests <= retries)) || { say "error: $name was asked for $requests times and was lost each time" && return 1; }
         requests=$((requests + 1))
         if ! text="$(request_slice 2>&1)"; then
           say_error "$text"
@@ -562,7 +564,7 @@ watch_training() {
         return ;;
       *)
         look_at_slice
-        [[ "$STATE" == READY || "$STATE" == UNKNOWN ]] || { OUTCOME=lost && return; }
+        [[ "$STATE" == READY || "$STATE" == UNKNOWN || "$STATE" == REFUSED ]] || { OUTCOME=lost && return; }
         misses=$((misses + 1))
         if ((misses == 20)); then
           say "error: $name is $STATE, but its workers do not answer"
@@ -755,10 +757,11 @@ answers() { [[ -n "$("$@")" ]]; }
 # gcloud makes the key where there is none. Of an agent that holds keys it asks that this one be among them, before it
 # reaches several workers.
 ssh_key_is_usable() {
-  local key="$HOME/.ssh/google_compute_engine" held
+  local key="$HOME/.ssh/google_compute_engine" held own
   [[ -f "$key" ]] || return 0
   if held="$(ssh-add -l)"; then
-    grep -qF "$(ssh-keygen -lf "$key" | cut -d' ' -f2)" <<<"$held"
+    own="$(ssh-keygen -lf "$key" | cut -d' ' -f2)"
+    [[ -n "$own" && "$held" == *"$own"* ]]
   else
     ssh-keygen -y -P '' -f "$key"
   fi

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -298,10 +299,10 @@ def read_answer(body: str) -> Answer:
         answer = json.loads(body)
     except ValueError:
         raise MalformedReply(f"no JSON in {body[:80]!r}") from None
-    if isinstance(answer, dict) and isinstance(error := answer.get("error"), dict):
-        status: Any = error.get("code")
-        known = type(status) is int and 400 <= status < 600
-        raise ToldError(status if known else 500, str(error.get("message", error)))
+    if isinstance(answer, dict) and (error := answer.get("error")) and "choices" not in answer:
+        told = error if isinstance(error, dict) else {"message": error}
+        code = str(told.get("code"))
+        raise ToldError(int(code) if re.fullmatch("[45][0-9]{2}", code) else 500, str(told.get("message", error)))
     try:
         choice = answer["choices"][0]
         message = choice["message"]
@@ -309,7 +310,7 @@ def read_answer(body: str) -> Answer:
     except (KeyError, IndexError, TypeError, AttributeError):
         raise MalformedReply("no choices[0].message") from None
     if isinstance(content, list):  # of parts, the thinking in parts of its own
-        content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
     if content is not None and not isinstance(content, str):
         raise MalformedReply("choices[0].message.content is no text")
     return Answer(content or "", _usage(answer.get("usage")), choice.get("finish_reason"), message.get("refusal"))

@@ -74,7 +74,9 @@ def failure_of(error: Exception) -> Failure | None:
         return _of_status(error.status, str(error), None)
     if isinstance(error, APIStatusError):
         failure = _of_status(error.status_code, _said(error), retry_after(error.response.headers))
-        return dataclasses.replace(failure, retry=False, final=True) if error.code == NO_CREDIT else failure
+        if error.code == NO_CREDIT:
+            return dataclasses.replace(failure, kind="refused", retry=False, final=True)
+        return failure
     return None
 
 

@@ -146,6 +146,6 @@ def _power_of_two(number: int) -> int:
 
 
 def _width(number: int) -> int:
-    """The least of 8, 12, 16, 24, 32, 48, … that holds a row of `number` tokens: at most a third of it is padding."""
+    """The least of 8, 12, 16, 24, 32, 48, … that holds `number` tokens: beyond 8, a third of it is padding at most."""
     width = max(SHORTEST, _power_of_two(number))
     return width * 3 // 4 if width > SHORTEST and number <= width * 3 // 4 else width

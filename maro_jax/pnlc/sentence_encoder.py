@@ -170,7 +170,8 @@ class SentenceEmbedder:
         self._graph, shapes = nnx.split(nnx.eval_shape(lambda: SentenceEncoder(self._config, nnx.Rngs(0))))
         self._params = _filled(nnx.to_pure_dict(shapes), _read_weights(folder))
         self._batch = batch
-        self.name = f"sentence:{place}#{digest_of(self._params)}"
+        whole = self._longest == self._config.max_positions
+        self.name = f"sentence:{place}#{digest_of(self._params if whole else (self._params, np.int32(self._longest)))}"
 
     @property
     def size(self) -> int:

@@ -110,7 +110,7 @@ def _refuse_links_out(folder: Path) -> None:
     home = folder.resolve()
     allowed = [home]
     if home.parent.name == "snapshots":  # blobs of this model, some of which are links to blobs that all models share
-        allowed += [home.parents[1] / "blobs", home.parents[2] / "blobs"]
+        allowed += [place / "blobs" for place in home.parents[1:3]]
     for path in sorted(folder.iterdir()):
         target = path.resolve()
         if path.is_symlink() and not any(target.is_relative_to(place) for place in allowed):

@@ -105,7 +105,7 @@ def save_adapter(folder: str | Path, policy: Policy, adapter: Params, began_as: 
 
 def _base_model(folder: Path) -> dict[str, str]:
     """How PEFT finds the model under an adapter: by its name if it lies in the Hub's cache, else by its folder."""
-    *_, model, snapshots, revision = ["", "", *folder.parts]
+    *_, model, snapshots, revision = ["", "", *folder.absolute().parts]
     if snapshots == "snapshots" and model.startswith("models--"):
         return {"base_model_name_or_path": model.removeprefix("models--").replace("--", "/"), "revision": revision}
     return {"base_model_name_or_path": str(folder)}

@@ -278,7 +278,7 @@ def _family(added: dict[str, int], template: str) -> str:
     """Returns the first family whose control tokens are all among the added ones."""
     for name, framing in FAMILIES.items():
         # Those models of Qwen3 that never think in chats have its tokens, but no place for a thought in their template.
-        thinks = not template or "enable_thinking" in template
+        thinks = not template or "<think>" in template or "enable_thinking" in template
         if added.keys() >= set(framing.control) and (name != "qwen3" or thinks):
             return name
     needed = " or ".join(", ".join(framing.control) for framing in FAMILIES.values())

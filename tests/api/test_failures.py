@@ -4,6 +4,7 @@ import email.utils
 import json
 import random
 from types import SimpleNamespace
+from typing import Any
 
 import openai
 import pytest
@@ -72,7 +73,8 @@ def test_answers_in_parts_and_tokens_told_in_the_total_alone():
 
 @pytest.mark.parametrize(
     ("code", "kind", "retry", "final"),
-    [(429, "rate_limit", True, False), (502, "server_error", True, False), ("odd", "server_error", True, False),
+    [(429, "rate_limit", True, False), ("429", "rate_limit", True, False),
+     (502, "server_error", True, False), ("odd", "server_error", True, False),
      (402, "refused", False, True), (403, "refused", False, False), (400, "refused", False, False)],
 )  # fmt: skip
 def test_an_error_inside_an_answer_is_one(code: int | str, kind: str, retry: bool, final: bool):
@@ -80,7 +82,9 @@ def test_an_error_inside_an_answer_is_one(code: int | str, kind: str, retry: boo
         read_answer(json.dumps({"error": {"code": code, "message": "the provider's reason"}}))
     failure = failure_of(told.value)
     assert failure and (failure.kind, failure.retry, failure.final) == (kind, retry, final)
-    assert failure.reason == f"HTTP {code if isinstance(code, int) else 500}: the provider's reason"
+    assert failure.reason == f"HTTP {500 if code == 'odd' else code}: the provider's reason"
+    with pytest.raises(ToldError, match="overloaded"):
+        read_answer('{"error": "overloaded"}')
 
 
 @pytest.mark.parametrize(
@@ -88,8 +92,11 @@ def test_an_error_inside_an_answer_is_one(code: int | str, kind: str, retry: boo
 )
 def test_a_reason_in_another_form_is_told(body: object):
     response = SimpleNamespace(status_code=429, text=json.dumps(body), headers={}, request=None)
-    failure = failure_of(openai.RateLimitError("Error code: 429", response=response, body=body))  # type: ignore[arg-type]
-    assert failure and "the quota of a minute" in failure.reason
+    told: Any = response
+    failure = failure_of(openai.RateLimitError("Error code: 429", response=told, body=body))
+    assert failure and "the quota of a minute" in failure.reason and failure.kind == "rate_limit"
+    failure = failure_of(openai.RateLimitError("no", response=told, body={"code": "insufficient_quota"}))
+    assert failure and (failure.kind, failure.final) == ("refused", True)
 
 
 def test_requests_are_put_as_a_server_wants_them():

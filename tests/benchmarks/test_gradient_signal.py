@@ -24,6 +24,17 @@ def test_signal_and_direction_are_found_under_noise():
     assert better.games(found) == pytest.approx(1 / 4, abs=0.02)  # the variance of the noise is a quarter
 
 
+def test_a_difference_is_paired_by_games():
+    generator, size = np.random.default_rng(2), 4000
+    truth = drawn(generator, np.eye(size)[0], 0.5, 50)
+    one = drawn(generator, np.eye(size)[0], 2.0, 24)
+    same, other = (agreement(rows, truth) for rows in (one, drawn(generator, np.eye(size)[0], 2.0, 24)))
+    more, error = agreement(one + drawn(generator, np.zeros(size), 0.1, 24), truth).more(same)
+    assert abs(more) < 0.01 and error < 0.2 * other.more(same)[1]
+    unrelated = agreement(np.eye(8), truth[:, :8])  # at right angles to each other: nothing in common
+    assert unrelated.signal == 0 and np.isnan(unrelated.games(same)) and np.isnan(same.games(unrelated))
+
+
 def test_noise_alone_has_no_signal_and_its_error_says_so():
     generator, size = np.random.default_rng(1), 4000
     truth = drawn(generator, np.eye(size)[0], 1.0, 50)

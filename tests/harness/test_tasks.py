@@ -110,7 +110,7 @@ def test_each_shipped_task_reads_the_documented_form(place):
     for instance, said in zip(reply.instances, ("I think it is B, no: A.", " Both A and B"), strict=True):
         instance.resps.append(said)
     reply.apply_filters()
-    assert [instance.filtered_resps["last-letter"] for instance in reply.instances] == ["A", "B"]
+    assert [instance.filtered_resps["letter-said"] for instance in reply.instances] == ["A", "B"]
     for path in SHIPPED.glob("tom_*.yaml"):
         contents = yaml.safe_load(path.read_text())
         assert contents["task"] == path.stem
@@ -139,6 +139,19 @@ def test_what_ifeval_needs_beside_its_data_is_missed_before_anything_is_asked(pl
         ("I believe it is C", "C"),
         ("First I took B, but the answer is (D).", "D"),
         ("A man took it, so C.", "C"),
+        ("Answer: A the red box", "A"),
+        ("I pick A for this reason", "A"),
+        ("Answer: A\n\nthe box: B is wrong", "A"),
+        ("Answer A is wrong; B is right.", "B"),
+        ("Answer B is incorrect, so it is C", "C"),
+        ("B is right, A is not", "B"),
+        ("**B** because A is wrong", "B"),
+        ("B - A is wrong", "B"),
+        ("B or C? It is C", "C"),
+        ("The answer is “B”. A is wrong", "B"),
+        ("**Answer:** B", "B"),
+        (r"\boxed{B}. A is wrong", "B"),
+        (r"The answer is $\boxed{\text{D}}$, not A", "D"),
         ("I don't know", "[invalid]"),
         ("", "[invalid]"),
     ],

@@ -56,24 +56,26 @@ def right_letter(item: dict[str, Any]) -> str:
     return LETTERS[item["answer"]]
 
 
-# A letter that stands alone; not the article, nor the word for oneself.
-_LONE = r"(?<![A-Za-z])(?!I\b)(?!A\s+(?!because\b|since\b|as\b|and\b|or\b|is\b)[a-z])([A-Z])(?![A-Za-z'’])"
-_NAMED = re.compile(r"(?i:\banswer(?:\s+is)?)[\s:*_\"(]*" + _LONE)
-_LEADING = re.compile(r"^[\s*_\"(]*" + _LONE + r"[*_\")]*(?=[.):,\n]|$)")
-_ANYWHERE = re.compile(_LONE)
+# A letter that stands alone, but not the word for oneself. (So of nine choices or more the ninth cannot be chosen.)
+_LETTER = r"(?<![A-Za-z])([A-HJ-Z])(?![A-Za-z'’])"
+_OPENERS = r"[\s*_\"'(“\[$`:]*"
+_NO_ARTICLE = r"(?!A[ \t]+(?!because\b|since\b|as\b|and\b|or\b|is\b|for\b|in\b)[a-z])"
+_ORDER = (
+    re.compile(r"\\boxed\{\s*(?:\\text\{)?" + _LETTER),
+    re.compile(r"(?i:\banswer\s+is|\banswer\W*:)" + _OPENERS + _LETTER),
+    re.compile("^" + _OPENERS + _NO_ARTICLE + _LETTER + r"(?!\W+(?:or|and)\b)"),
+    re.compile(_NO_ARTICLE + _LETTER),
+)
 
 
 def letters_said(replies: Iterable[list[str]], items: Iterable[dict[str, Any]]) -> list[list[str]]:
-    """The letter that each reply names, `[invalid]` where it names none: a filter of the harness.
+    """The letter that each reply means, `[invalid]` where it names none: a filter of the harness.
 
-    The last one after "answer is" or "answer:" counts, else the one that the reply begins with, else the last one that
-    stands alone. (So of nine choices or more the ninth, I, cannot be chosen.)
+    The last one that is boxed counts, else the last after "answer is" or "answer:", else the one that the reply begins
+    with, else the last one that stands alone.
     """
     return [[_letter_said(text) for text in texts] for texts, _ in zip(replies, items, strict=True)]
 
 
 def _letter_said(text: str) -> str:
-    for pattern in (_NAMED, _LEADING, _ANYWHERE):
-        if found := pattern.findall(text):
-            return found[-1]
-    return "[invalid]"
+    return next((found[-1] for pattern in _ORDER if (found := pattern.findall(text))), "[invalid]")
