@@ -20,7 +20,7 @@ from maro_jax.harness.model import LoadedModel
 from maro_jax.policy.config import ModelError
 from maro_jax.policy.hf_folder import load_model, open_model, read_config
 from maro_jax.policy.lora import Adapted, lora_of
-from maro_jax.policy.models import newest_params
+from maro_jax.policy.models import newest_params, usual_dtype
 from maro_jax.policy.tokenizer import TextTokenizer
 from maro_jax.run.directory import recorded_config
 from maro_jax.run.fields import ConfigError, nearest
@@ -46,8 +46,7 @@ def load_weights(name: str, folder: str, *, run: str | None = None, precision: s
         ModelError: the folder or the run cannot be used, or the model reads the games' words only.
         ConfigError: the run is of another model.
     """
-    # XLA's CPU bf16 is slower than fp32: it converts the weights on every call.
-    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    dtype = usual_dtype()
     policy, tokenizer = open_model(folder, dtype=dtype, precision=precision)
     _refuse_game_words(folder, tokenizer)
     lora = lora_of(recorded_config(Path(run).expanduser()) or {}) if run else None

@@ -17,7 +17,7 @@ from maro_jax.league.pool import FREE
 from maro_jax.policy.config import ModelError
 from maro_jax.policy.decoder import Policy
 from maro_jax.policy.lora import Adapted, Lora, lora_of
-from maro_jax.policy.models import load_policy
+from maro_jax.policy.models import load_policy, usual_dtype
 from maro_jax.policy.sharding import make_mesh, parameter_shardings, trained_shardings
 from maro_jax.policy.tokenizer import TextTokenizer
 from maro_jax.run.checkpoint import read_newest
@@ -94,8 +94,7 @@ def open_session(
     Raises:
       ConfigError: one sentence on what cannot be used.
     """
-    # XLA's CPU bf16 is slower than fp32: it converts the weights on every call.
-    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    dtype = usual_dtype()
     chosen = parse_games(games)
     names = [name for name, _ in chosen]
     labels = [name if names.count(name) == 1 else text for name, text in zip(names, split_games(games), strict=True)]

@@ -80,16 +80,17 @@ def context_loss(decisions: Decisions, params: Any, encoded: jax.Array, streams:
     over a few places at a time.
     """
     rows, width = streams.tokens.shape
-    choices = decisions.choice_tokens
-    number = np.full((decisions.policy.config.vocab_size,), -1, np.int32)
+    choices, vocab_size = decisions.choice_tokens, decisions.policy.config.vocab_size
+    number = np.full((vocab_size,), -1, np.int32)
     number[choices] = np.arange(len(choices))
+    some = None if len(choices) == vocab_size else jnp.asarray(choices)  # all would be gathered one by one
     following = jnp.pad(jnp.asarray(number)[streams.tokens[:, 1:]], ((0, 0), (0, 1)), constant_values=-1)
     inside = (streams.segment[:, :-1] == streams.segment[:, 1:]) & (streams.segment[:, 1:] >= 0)
     inside = jnp.pad(inside, ((0, 0), (0, 1))) & (following >= 0)
 
     def chunk_loss(chunk: tuple) -> jax.Array:
         hidden, token, counted = chunk
-        log_probs = jax.nn.log_softmax(decisions.policy.logits(params, hidden, jnp.asarray(choices)), axis=-1)
+        log_probs = jax.nn.log_softmax(decisions.policy.logits(params, hidden, some), axis=-1)
         picked = jnp.take_along_axis(log_probs, jnp.maximum(token, 0)[..., None], axis=-1)[..., 0]
         return -jnp.sum(jnp.where(counted, picked, 0.0))
 

@@ -13,6 +13,14 @@ from maro_jax.policy.tokenizer import TextTokenizer, tiny_tokenizer
 from maro_jax.run.checkpoint import read_newest
 
 
+def usual_dtype() -> str:
+    """The type of activations that suits the devices: bfloat16, where they multiply it."""
+    device = jax.devices()[0]
+    # XLA converts the weights to float32 on every call, on CPUs and on GPUs before Ampere (Colab's T4).
+    capability = float(getattr(device, "compute_capability", None) or 8)
+    return "float32" if device.platform == "cpu" or capability < 8 else "bfloat16"
+
+
 def load_policy(
     model: str, *, dtype: str = "float32", precision: str = "default", mesh: Mesh | None = None
 ) -> tuple[Policy, Params | None, TextTokenizer]:

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from maro_jax.policy.config import ModelError
@@ -63,7 +64,12 @@ def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
             f"data {data} x fsdp {fsdp} x tensor {tensor} must be {jax.device_count()}, the number "
             f"of devices, for example data {jax.device_count()}, fsdp 1, tensor 1."
         )
-    return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
+    types = (AxisType.Auto,) * len(MESH_AXES)
+    try:
+        return jax.make_mesh(sizes, MESH_AXES, axis_types=types)
+    except NotImplementedError:  # a TPU's torus has no axes of these sizes
+        devices = mesh_utils.create_device_mesh(sizes, allow_split_physical_axes=True)
+        return Mesh(devices, MESH_AXES, axis_types=types)
 
 
 def partition_specs(shapes: Any) -> Any:

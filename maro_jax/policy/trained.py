@@ -10,7 +10,7 @@ import jax
 
 from maro_jax.policy.decoder import Params, Policy
 from maro_jax.policy.lora import Adapted, lora_of
-from maro_jax.policy.models import load_policy, newest_params
+from maro_jax.policy.models import load_policy, newest_params, usual_dtype
 from maro_jax.policy.tokenizer import TextTokenizer
 from maro_jax.run.config import TrainConfig
 from maro_jax.run.directory import recorded_config
@@ -50,8 +50,7 @@ def open_trained(name: str) -> Trained:
     """
     recorded = recorded_config(Path(name).expanduser()) if is_run(name) else {"model": name}
     settings: dict[str, Any] = dataclasses.asdict(TrainConfig()) | (recorded or {})
-    # XLA's CPU bf16 is slower than fp32: it converts the weights on every call.
-    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    dtype = usual_dtype()
     model, lora = settings["model"], lora_of(settings)
     policy, params, tokenizer = load_policy(model, dtype=dtype, precision=settings["matmul_precision"])
     if params is None and (lora or not is_run(name)):

@@ -317,14 +317,21 @@ def _jitted_digests(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
 
 
 def digests(leaves: Mapping[str, jax.Array]) -> dict[str, int]:
-    """`digest` of each array; one program for each set of devices that arrays lie on."""
-    groups: dict[frozenset[jax.Device], dict[str, jax.Array]] = {}
+    """`digest` of each array; one program for each order of devices in which arrays lie on them."""
+    groups: dict[tuple[jax.Device, ...], dict[str, jax.Array]] = {}
     for name, leaf in leaves.items():
-        groups.setdefault(frozenset(leaf.sharding.device_set), {})[name] = leaf
+        groups.setdefault(_devices_of(leaf.sharding), {})[name] = leaf
     found: dict[str, jax.Array] = {}
     for group in groups.values():
         found |= _jitted_digests(group)
     return {name: int(found[name]) for name in leaves}
+
+
+def _devices_of(sharding: jax.sharding.Sharding) -> tuple[jax.Device, ...]:
+    """In the order in which a program must have them: a mesh of TPUs follows their links, not their numbers."""
+    if isinstance(sharding, jax.sharding.NamedSharding):
+        return tuple(sharding.mesh.devices.flat)
+    return tuple(sorted(sharding.device_set, key=lambda device: device.id))
 
 
 def _flatten(tree: Any) -> dict[str, Any]:

@@ -297,7 +297,8 @@ def inverse_cdf(logits: jax.Array, allowed: jax.Array, uniform: jax.Array) -> tu
     masked = jnp.where(allowed, logits, -jnp.inf)
     log_probs = jax.nn.log_softmax(masked, axis=-1)
     cumulative = jnp.cumsum(jnp.exp(log_probs), axis=-1)
-    index = jnp.sum(cumulative <= (uniform * cumulative[:, -1])[:, None], axis=-1)
+    # Rounding lets the sum of a large vocabulary rise over masked tokens too, or fall.
+    reached = allowed & (cumulative > (uniform * cumulative[:, -1])[:, None])
     last = logits.shape[-1] - 1 - jnp.argmax(allowed[:, ::-1], axis=-1)
-    index = jnp.minimum(index, last).astype(jnp.int32)
+    index = jnp.where(jnp.any(reached, axis=-1), jnp.argmax(reached, axis=-1), last).astype(jnp.int32)
     return index, jnp.take_along_axis(log_probs, index[:, None], axis=1)[:, 0]

@@ -1,6 +1,7 @@
 """Parameters on meshes of eight devices."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from maro_jax.policy.attention import CausalAttention, token_positions
 from maro_jax.policy.config import TINY, ModelError
 from maro_jax.policy.decoder import Policy
+from maro_jax.policy.models import usual_dtype
 from maro_jax.policy.sharding import make_mesh, parameter_shardings, partition_specs
 
 CONFIG = dataclasses.replace(TINY, vocab_size=256, num_layers=1, tie_embeddings=False)
@@ -83,3 +85,24 @@ def test_refuses_a_mesh_of_another_size(sizes):
 def test_refuses_what_does_not_divide(config, sizes, message):
     with pytest.raises(ModelError, match=message):
         parameter_shardings(Policy(config), make_mesh(*sizes))
+
+
+def test_where_no_axes_of_a_torus_have_the_sizes_they_are_split(monkeypatch):
+    def refused(*_, **__):
+        raise NotImplementedError
+
+    expected = make_mesh(2, 4, 1)
+    monkeypatch.setattr(jax, "make_mesh", refused)
+    mesh = make_mesh(2, 4, 1)
+    assert mesh.shape == expected.shape and set(mesh.devices.flat) == set(jax.devices())
+    assert mesh.axis_types == expected.axis_types
+
+
+@pytest.mark.parametrize(
+    ("platform", "capability", "dtype"),
+    [("cpu", None, "float32"), ("tpu", None, "bfloat16"), ("gpu", "9.0", "bfloat16"), ("gpu", "7.5", "float32")],
+)
+def test_activations_are_of_the_type_that_the_devices_multiply(monkeypatch, platform, capability, dtype):
+    device = SimpleNamespace(platform=platform, compute_capability=capability)
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    assert usual_dtype() == dtype

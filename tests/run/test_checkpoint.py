@@ -7,7 +7,7 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from maro_jax.run.checkpoint import Checkpoints, digest, read_newest
+from maro_jax.run.checkpoint import Checkpoints, digest, digests, read_newest
 from maro_jax.run.fields import ConfigError
 
 
@@ -314,3 +314,13 @@ def test_a_reader_passes_over_a_damaged_step(tmp_path, damage):
     before = _files(folder)
     assert read_newest(folder, _incompressible()).step == 1
     assert _files(folder) == before
+
+
+def test_arrays_may_lie_on_devices_in_several_orders():
+    """A mesh of TPUs follows their links, and what is laid out in no way their numbers."""
+    array, devices = np.arange(16, dtype=np.float32), np.array(jax.devices())
+    placed = {
+        str(order[0]): jax.device_put(array, NamedSharding(jax.sharding.Mesh(order, "all"), PartitionSpec("all")))
+        for order in (devices, devices[::-1])
+    }
+    assert set(digests(placed).values()) == {int(digest(array))} and len(placed) == 2

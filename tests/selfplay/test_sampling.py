@@ -53,3 +53,20 @@ def test_no_number_reaches_a_masked_token_of_a_large_vocabulary():
     assert allowed[np.arange(rows), index].all()
     assert np.isfinite(log_prob).all()
     assert index[0] == np.argmax(allowed[0])
+
+
+def test_no_number_falls_on_a_masked_token_where_rounding_lets_the_sum_rise():
+    chance, vocabulary = np.random.default_rng(2), 150_000
+    logits = chance.normal(size=(1, vocabulary)).astype(np.float32)
+    allowed = chance.random((1, vocabulary)) < 0.7
+    log_probs = jax.nn.log_softmax(jnp.where(allowed, logits, -jnp.inf), axis=-1)
+    sums = np.asarray(jax.jit(lambda x: jnp.cumsum(jnp.exp(x), axis=-1))(log_probs))[0]
+    before = np.maximum.accumulate(sums)[:-1]
+    rises = np.flatnonzero(~allowed[0, 1:] & (sums[1:] > before))[:500]
+    assert len(rises) > 10  # which is the very thing
+    uniform = (before[rises] / sums[-1]).astype(np.float32)
+    rows = len(uniform)
+    for first in range(0, rows, 64):
+        some = uniform[first : first + 64]
+        index, log_prob = sample(np.tile(logits, (len(some), 1)), np.tile(allowed, (len(some), 1)), some)
+        assert allowed[0, np.asarray(index)].all() and np.isfinite(log_prob).all()
