@@ -107,7 +107,7 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
 
     from maro_jax.league.report import alarms, banner, columns, sections, skips
     from maro_jax.league.session import device_facts
-    from maro_jax.run.checkpoint import Checkpoints
+    from maro_jax.run.checkpoint import Checkpoints, shapes_of
 
     begun, console, watch = time.monotonic(), job_console(enabled=distributed.is_first()), Stopwatch()
     compiled = dataclasses.asdict(compiling())
@@ -117,6 +117,8 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
         Checkpoints(directory.checkpoints, config.keep_checkpoints) as checkpoints,
         distributed.alone_at_once(Stopped, NotFinite),
     ):
+        if distributed.together(checkpoints.steps):  # what is read takes the place of what was drawn, not one beside it
+            state = shapes_of(state)
         restored = distributed.together(lambda: checkpoints.restore(state))
         first, before = (0, 0.0) if restored is None else (restored.step, restored.meta["seconds"])
         state = state if restored is None else restored.state

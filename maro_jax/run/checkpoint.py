@@ -357,6 +357,16 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype, sharding=sharding)
 
 
+def shapes_of(state: Any) -> Any:
+    """The structure of a state, by which another can be restored, without its arrays."""
+
+    def shape(leaf: Any) -> Any:
+        known = isinstance(leaf, jax.Array)
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) if known else leaf
+
+    return jax.tree.map(shape, state)
+
+
 def _anywhere() -> jax.sharding.Sharding:
     """Where an array goes that is laid out in no way: to the first device, or to all of several processes."""
     devices = jax.devices()
