@@ -26,12 +26,13 @@ RUN_DIR = "runs/bring-a-model"
 
 # %% tags=["setup"]
 # Installs maro-jax where it is missing. JAX and its accelerator plugin must be of one version, so both are brought to
-# the one that maro-jax needs; if an older JAX is loaded already, the kernel restarts once: then begin at the top again.
+# the one that maro-jax needs; if another JAX or numpy is loaded, the kernel restarts once: then begin at the top again.
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 
 if importlib.util.find_spec("maro_jax") is None:
     if not REPOSITORY:
@@ -43,7 +44,7 @@ if importlib.util.find_spec("maro_jax") is None:
     floor = f"{plugin}>=0.10.2,!=0.11.1,!=0.11.2"
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
     subprocess.run([*pip, "--upgrade", floor, "--editable", "./maro-jax[plots]"], check=True)
-    if "jax" in sys.modules:
+    if any(name in sys.modules and sys.modules[name].__version__ != version(name) for name in ("jax", "numpy")):
         os.kill(os.getpid(), 9)
     sys.path.insert(0, os.path.abspath("maro-jax"))
 

@@ -26,12 +26,13 @@ OUT = "runs/scan"
 
 # %% tags=["setup"]
 # Installs maro-jax where it is missing. JAX and its accelerator plugin must be of one version, so both are brought to
-# the one that maro-jax needs; if an older JAX is loaded already, the kernel restarts once: then begin at the top again.
+# the one that maro-jax needs; if another JAX or numpy is loaded, the kernel restarts once: then begin at the top again.
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 
 if importlib.util.find_spec("maro_jax") is None:
     if not REPOSITORY:
@@ -43,7 +44,7 @@ if importlib.util.find_spec("maro_jax") is None:
     floor = f"{plugin}>=0.10.2,!=0.11.1,!=0.11.2"
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
     subprocess.run([*pip, "--upgrade", floor, "--editable", "./maro-jax[plots]"], check=True)
-    if "jax" in sys.modules:
+    if any(name in sys.modules and sys.modules[name].__version__ != version(name) for name in ("jax", "numpy")):
         os.kill(os.getpid(), 9)
     sys.path.insert(0, os.path.abspath("maro-jax"))
 
@@ -61,7 +62,9 @@ command = [
 print(" ".join(command[1:]))
 source = os.path.dirname(os.path.dirname(importlib.util.find_spec("maro_jax").origin))
 where = {**os.environ, "PYTHONPATH": source}
-with subprocess.Popen(command, env=where, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as scan:
+# A session of its own: stopping the cell would else stop the scan twice over, and twice means at once, without a save.
+apart = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+with subprocess.Popen(command, env=where, **apart) as scan:
     try:
         for line in scan.stdout:
             print(line, end="")

@@ -8,18 +8,18 @@ ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 PYTHON_VENV="$ROOT/.venv/bin/python"
 
 _is_suitable() {
-  "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
+  "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' >/dev/null 2>&1
 }
 
 _find_python() {
   local candidate
-  for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11 python; do
+  for candidate in ${PYTHON:+"$PYTHON"} python3 python3.14 python3.13 python3.12 python3.11 python; do
     if _is_suitable "$candidate"; then
       command -v "$candidate"
       return
     fi
   done
-  echo "error: no Python 3.11 or newer with the venv module was found; install one (on Debian and Ubuntu:" \
+  echo "error: no Python from 3.11 to 3.14 with the venv module was found; install one (on Debian and Ubuntu:" \
     "apt install python3 python3-venv; on Ubuntu 22.04, as TPU machines have it, apt install python3.11" \
     "python3.11-venv) or name it, for example PYTHON=/opt/python3.12/bin/python3" >&2
   return 2

@@ -36,6 +36,8 @@ def job_console(stream: TextIO | None = None, enabled: bool = True) -> Console:
 def _can_rewrite(stream: TextIO) -> bool:
     if not stream.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
         return False
+    if "JPY_PARENT_PID" in os.environ:  # a notebook's shell command, whose output cannot move the cursor up
+        return False
     from rich.console import Console as Screen
 
     try:

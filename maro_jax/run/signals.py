@@ -12,7 +12,7 @@ from typing import Any
 
 
 class StopSignal:
-    """Turns the first SIGINT or SIGTERM into `requested`; a second one ends the process at once.
+    """Turns the first SIGINT or SIGTERM into `requested`; a second one ends the process, or a notebook's cell, at once.
 
     A context manager, to be entered in the main thread; it restores the previous handlers.
 
@@ -57,6 +57,8 @@ class StopSignal:
             self._silent = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and "ipykernel" in sys.modules:
+            raise KeyboardInterrupt  # a notebook's kernel, and all that it holds, outlives the run
         if self.requested:
             # Not sys.exit: whatever is stuck may catch exceptions.
             os._exit(128 + number)

@@ -99,3 +99,11 @@ def test_lines_stand_above_the_table_which_stays_when_it_ends():
     assert text.startswith("before\n") and text.endswith("after\n") and "not" not in text.replace("note:", "")
     assert "note: [b]as it is[/b] " + "x" * 100 + "\n" in text  # neither markup nor broken
     assert text.index("x" * 100) < text.rindex("win_rate") and text.rindex("0.750") < text.index("after")
+
+
+def test_a_notebook_gets_lines(monkeypatch):
+    """Its shell commands have a terminal in which the cursor does not move up."""
+    monkeypatch.setenv("TERM", "xterm-color")
+    assert isinstance(job_console(Terminal()), Dashboard)
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
+    assert not isinstance(job_console(Terminal()), Dashboard)

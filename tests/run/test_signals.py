@@ -65,3 +65,11 @@ def test_handlers_are_restored():
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.requested and stop.name == "SIGTERM"
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_a_second_signal_leaves_a_notebooks_kernel_alive(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    with pytest.raises(KeyboardInterrupt), StopSignal() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested
+        signal.raise_signal(signal.SIGINT)

@@ -154,7 +154,11 @@ function showIteration(iteration) {
 
 function setLink(name) {
   if (location.protocol === "about:") return; // inside a notebook's frame, which has no address of its own
-  history.replaceState(null, "", `#${name}`);
+  try {
+    history.replaceState(null, "", `#${name}`);
+  } catch {
+    // Some browsers take so many a while only (a key that is held down); the game is shown all the same.
+  }
 }
 
 /** A link may name the curves, a game, or a decision in it: #curves, #game-3, #game-3-17. */
