@@ -369,7 +369,7 @@ bring_up() {
         ((requests == 0)) || pause ;; # lost before it was ready
       ABSENT)
         ((failures < 5)) || { say "error: $name was asked for 5 times and failed each time" && return 1; }
-        ((requests <= retries)) || { say "error: $name was asked for $requests times and was lost each time" && return 1; }
+        ((requests <= retries)) || { say "error: $name was lost each of $requests times" && return 1; }
         requests=$((requests + 1))
         if ! text="$(request_slice 2>&1)"; then
           say_error "$text"
@@ -797,7 +797,7 @@ doctor() {
   check "a zone is set" "--zone=us-east5-b" test -n "$zone"
   [[ -z "$zone" || -z "$type" ]] || check "$type exists in $zone" \
     "gcloud compute tpus accelerator-types list --zone=$zone" tpus 1 60 accelerator-types describe "$type"
-  check "the ssh key is held by the agent, or needs none" "ssh-add ~/.ssh/google_compute_engine" ssh_key_is_usable
+  check "the ssh key is in the agent, or needs neither that nor a passphrase" "ssh-add ~/.ssh/google_compute_engine" ssh_key_is_usable
   if [[ -n "$bucket" ]]; then
     check "$bucket can be written" "check its name and your rights" bucket_is_writable
     check "$bucket lies in the zone's region" "reading and writing across regions is slow and costs" bucket_is_near
