@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from maro_jax.run.console import Console, format_duration, format_value
 from maro_jax.run.signals import StopSignal
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
 _BARS = "▁▂▃▄▅▆▇█"
 _COURSE = 16  # bars of a course
+_BAR = 24  # columns of the progress bar
+_NUMBER = 7  # columns of a figure, at least
+_COLUMNS: dict[str, Any] = {  # beside the names
+    "first": {"justify": "right", "style": "dim", "min_width": _NUMBER},
+    "now": {"justify": "right", "min_width": _NUMBER},
+    "course": {"style": "cyan", "min_width": _COURSE},
+}
 _GAP = 4  # columns between sections beside each other
 _FLAT = 1e-9  # a range that is a smaller part of the values is rounding
 
@@ -116,11 +123,14 @@ class Dashboard(Console):
             self._live.refresh()
 
     def _render(self, screen: Screen) -> RenderableType:
-        """The bar and the table as they are now: sections beside each other where they fit, else cut to the height."""
+        """The bar and the table as they are now: sections beside each other where they fit, else cut to the height.
+
+        On a narrow screen the courses go first, then the first figures, then the ends of names.
+        """
         from rich.console import Group
         from rich.table import Table
 
-        history, head = self._history, ["", self._bar(), *self._status()]
+        history, head = self._history, ["", self._bar(screen.width), *self._status()]
         if len(history) > 1:
             first, *others = (_table(title, figures) for title, figures in history.items())
             widths = screen.measure(first).maximum, max(screen.measure(table).maximum for table in others)
@@ -129,9 +139,15 @@ class Dashboard(Console):
                 beside.add_row(first, Group(*others))
                 return Group(*head, beside)
         rows = max(2, (screen.height - len(head) - 1) // max(1, len(history)) - 2)  # beside a blank line and a heading
-        return Group(*head, *(_table(title, figures, rows) for title, figures in history.items()))
+        wide = screen.options.update(width=1000)  # measured without limits of the screen's own
+        for shown in (tuple(_COLUMNS), ("first", "now"), ("now",)):
+            room = screen.width - _NUMBER - 2 if len(shown) == 1 else None
+            tables = [_table(title, figures, rows, shown, room) for title, figures in history.items()]
+            if max((screen.measure(table, options=wide).maximum for table in tables), default=0) <= screen.width:
+                break
+        return Group(*head, *tables)
 
-    def _bar(self) -> RenderableType:
+    def _bar(self, width: int) -> RenderableType:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
@@ -140,24 +156,33 @@ class Dashboard(Console):
         if done:
             left = (self._last - self._start) / done * (self._total - self._done) - (now - self._last)
             times += f", {format_duration(max(0.0, left))} left"
+        count = f"iteration {self._done}/{self._total}"
         line = Table.grid(padding=(0, 2))
-        bar = ProgressBar(total=self._total, completed=self._done, width=24)
-        line.add_row(f"iteration {self._done}/{self._total}", bar, times)
+        if len(count) + len(times) + 4 + _BAR <= width:
+            line.add_row(count, ProgressBar(total=self._total, completed=self._done, width=_BAR), times)
+        else:
+            line.add_row(f"{count}, {times}")
         return line
 
     def _status(self) -> list[str]:
         return [self._stop.status()] if self._stop and self._stop.requested else []
 
 
-def _table(title: str, figures: Mapping[str, Sequence[float]], most: int | None = None) -> Table:
-    """A section: at most so many of its figures at first, now, and between."""
+def _table(
+    title: str,
+    figures: Mapping[str, Sequence[float]],
+    most: int | None = None,
+    shown: Sequence[str] = tuple(_COLUMNS),
+    room: int | None = None,
+) -> Table:
+    """A section: at most so many of its figures, in the columns that are shown, beside names cut to their room."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1), title=" ", title_justify="left")
-    table.add_column(title, no_wrap=True, min_width=28)
-    table.add_column("first", justify="right", style="dim", min_width=7, no_wrap=True)
-    table.add_column("now", justify="right", min_width=7, no_wrap=True)
-    table.add_column("course", no_wrap=True, style="cyan", min_width=_COURSE)
+    table.add_column(title, no_wrap=True, min_width=28 if room is None else 0, max_width=room)
+    for column in shown:
+        table.add_column(column, no_wrap=True, **_COLUMNS[column])
     for name, values in list(figures.items())[:most]:
-        table.add_row(name, format_value(values[0]), format_value(values[-1]), course(values))
+        cells = {"first": format_value(values[0]), "now": format_value(values[-1]), "course": course(values)}
+        table.add_row(name, *(cells[column] for column in shown))
     return table

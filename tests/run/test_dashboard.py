@@ -86,6 +86,20 @@ def test_a_low_terminal_shows_the_first_figures_of_every_section():
     assert sum("figure 4 " in line for line in low) == 3
 
 
+def test_a_narrow_terminal_keeps_the_current_figures():
+    dashboard = Dashboard(Terminal(), Clock())
+    long = "a figure with a name of some length"
+    with dashboard.iterations(0, 3):
+        for step, value in ((1, 0.25), (2, 0.75)):
+            dashboard.iteration(step, {}, {"play": {"win_rate": value, long: value}, "speed": {"tokens": 1e6 * value}})
+        lines = {width: shown(dashboard, width) for width in (80, 60, 40, 30)}
+    for width, found in lines.items():
+        assert max(map(len, found)) <= width and sum("0.750" in line for line in found) == 2, width
+    cells = [next(line.split() for line in found if "win_rate" in line) for found in lines.values()]
+    assert cells == [["win_rate", "0.250", "0.750", "▁█"], ["win_rate", "0.250", "0.750"],
+                     ["win_rate", "0.750"], ["win_rate", "0.750"]]  # fmt: skip
+
+
 def test_lines_stand_above_the_table_which_stays_when_it_ends():
     stream = Terminal()
     dashboard = Dashboard(stream, Clock())
