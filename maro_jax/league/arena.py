@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from maro_jax.policy.lora import stack, with_base
+from maro_jax.policy.lora import parameter_sets
 from maro_jax.run.distributed import fetch, put
 from maro_jax.selfplay.episodes import HOLDERS, OPPONENT, Episodes, RolloutPlan
 from maro_jax.selfplay.rollout import ROLLOUT_AXES, Rollout, Usage, build_rollout
@@ -105,9 +105,7 @@ class Arena:
         self._shared = NamedSharding(mesh, PartitionSpec())
         self._spread = NamedSharding(mesh, PartitionSpec(ROLLOUT_AXES))
         self._programs: dict[int, Rollout] = {}  # by the number of parameter sets; each seats scripted players too
-        self._stack = jax.jit(
-            lambda *trees: stack([table.policy.for_computing(tree) for tree in trees]), out_shardings=self._shared
-        )
+        self._for_computing = jax.jit(table.policy.for_computing, out_shardings=self._shared)
         self.base = base
 
     @property
@@ -158,18 +156,19 @@ class Arena:
             )
         total = plan.episode.shape[0]
         heat = list(temperature or [1.0] * len(params))
-        if len(params) == 1:  # one program serves both numbers: to compile takes longer than many matches
-            params, heat = [*params, *params], [*heat, *heat]
-        stacked = with_base(self.base, self._stack(*params)) if params else ()
+        ready = [self._for_computing(tree) for tree in params]
+        if len(ready) == 1:  # one program serves both numbers: to compile takes longer than many matches
+            ready, heat = [*ready, *ready], [*heat, *heat]
+        sets = parameter_sets(self.base, ready) if ready else ()
         heat = put(np.asarray(heat, np.float32), self._shared)
         key = put(jax.random.fold_in(self.root, purpose), self._shared)
         parts = []
         for first in range(0, total, self.episodes):
             index = np.arange(first, first + self.episodes) % total  # a short last batch repeats; repeats are dropped
             batch = put(jax.tree.map(lambda leaf, i=index: np.asarray(leaf)[i], plan), self._spread)
-            program = self._program(len(params), stacked, heat, key, batch)
+            program = self._program(len(ready), sets, heat, key, batch)
             start = time.perf_counter()
-            episodes, usage = jax.block_until_ready(program(stacked, heat, key, batch))
+            episodes, usage = jax.block_until_ready(program(sets, heat, key, batch))
             seconds = time.perf_counter() - start
             usage = jax.tree.map(fetch, usage)
             kept = min(self.episodes, total - first)

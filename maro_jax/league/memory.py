@@ -119,9 +119,8 @@ def playing_bytes(arena: Arena, sizes: RolloutSizes) -> dict[str, int]:
     episodes = arena.episodes // arena.mesh.size
     lanes = jax.eval_shape(lambda: LaneState.idle(table, sizes.lanes, episodes))
     weights = jax.eval_shape(policy.for_computing, policy.abstract_trained())
-    sets = MODELS + (policy.lora is None)  # a step computes with a copy of the whole set that it chose
     return {
-        "weights": sets * _bytes(weights),
+        "weights": MODELS * _bytes(weights),
         "caches": _bytes(cache),
         "episodes": _bytes(jax.eval_shape(lambda: Episodes.empty(spec, episodes, sizes.capacity))) + _bytes(lanes),
         "a step": _step_bytes(config, sizes, jnp.dtype(policy.dtype).itemsize),

@@ -21,7 +21,7 @@ from maro_jax.learner.packing import Streams
 from maro_jax.policy.attention import CausalAttention
 from maro_jax.selfplay.reply import text_mask
 
-TEXT_CHUNK = 256  # sampled text tokens that run through the head together
+TEXT_CHUNK = 256  # sampled text tokens that run through the head together, on each device
 CONTEXT_CHUNK = 2048  # the same for tokens of `context_loss`
 
 
@@ -50,17 +50,20 @@ def score_tokens(decisions: Decisions, params: Any, reference: Any, streams: Str
       reference: parameters of the reference policy, or None for no KL.
       streams: R rows.
     """
-    return _score(decisions, params, reference, encode_streams(decisions, params, streams, streams.query), streams)
+    return _score(decisions, params, reference, encode_streams(decisions, params, streams, streams.query), streams, 1)
 
 
-def _score(decisions: Decisions, params: Any, reference: Any, hidden: jax.Array, streams: Streams) -> TokenScores:
-    """`score_tokens`, given the hidden states `[R, Q, d]` at the queries under `params`."""
+def _score(
+    decisions: Decisions, params: Any, reference: Any, hidden: jax.Array, streams: Streams, shards: int
+) -> TokenScores:
+    """`score_tokens`, given the hidden states `[R, Q, d]` at the queries under `params`, rows split over `shards`."""
     hidden_reference = None
     if reference is not None:
         hidden_reference = encode_streams(decisions, jax.lax.stop_gradient(reference), streams, streams.query)
     scores = _score_actions(decisions, params, reference, hidden, hidden_reference, streams)
     if decisions.free_text:
-        text = _score_text(decisions, params, reference, hidden, hidden_reference, streams)
+        places = max(1, TEXT_CHUNK * shards // len(streams.tokens))
+        text = _score_text(decisions, params, reference, hidden, hidden_reference, streams, places)
         free = (streams.node > 0) & (streams.node < TRIE)
         scores = jax.tree.map(lambda a, b: jnp.where(free, a, b), text, scores)
     return jax.tree.map(lambda leaf: jnp.where(streams.node > 0, leaf, 0.0), scores)
@@ -72,12 +75,21 @@ def encode_streams(decisions: Decisions, params: Any, streams: Streams, places: 
     return decisions.policy.encode(params, streams.tokens, streams.position, attention, places)
 
 
-def context_loss(decisions: Decisions, params: Any, encoded: jax.Array, streams: Streams) -> jax.Array:
+def context_loss(
+    decisions: Decisions, params: Any, encoded: jax.Array, streams: Streams, shards: int = 1
+) -> jax.Array:
     """Mean negative log-probability of every next token that somebody may have chosen, whoever wrote it.
 
     What others say and do is as much evidence of how people play as one's own replies. Tokens that no player can choose
     are the game's own words, which nobody ever has to write: they are neither predicted nor candidates. The head runs
     over a few places at a time.
+
+    Args:
+      decisions: the games.
+      params: the policy's parameters.
+      encoded: hidden states [R, W, d] of the streams.
+      streams: R rows.
+      shards: devices that share the rows.
     """
     rows, width = streams.tokens.shape
     choices, vocab_size = decisions.choice_tokens, decisions.policy.config.vocab_size
@@ -94,7 +106,7 @@ def context_loss(decisions: Decisions, params: Any, encoded: jax.Array, streams:
         picked = jnp.take_along_axis(log_probs, jnp.maximum(token, 0)[..., None], axis=-1)[..., 0]
         return -jnp.sum(jnp.where(counted, picked, 0.0))
 
-    places = max(1, CONTEXT_CHUNK // rows)
+    places = max(1, CONTEXT_CHUNK * shards // rows)
     if places >= width:  # nothing is gained by computing the logits of the only chunk once more for the gradient
         loss = chunk_loss((encoded, following, inside))
     else:
@@ -156,8 +168,9 @@ def _score_text(
     hidden: jax.Array,
     hidden_reference: jax.Array | None,
     streams: Streams,
+    places: int,
 ) -> TokenScores:
-    """Scores of free-text tokens, through the whole head, a chunk at a time."""
+    """Scores of free-text tokens, through the whole head, so many `places` of every row at a time."""
     rows, queries = streams.node.shape
     section = jnp.where(streams.node == SPEECH_TOKEN, SPEECH, THOUGHT)
 
@@ -175,7 +188,7 @@ def _score_text(
         log_prob = jnp.take_along_axis(own, token[..., None], axis=-1)[..., 0]
         return _summarise(own, other, allowed, jnp.where(jnp.isfinite(log_prob), log_prob, 0.0))
 
-    chunks = _along_queries((hidden, hidden_reference, section, streams.token), max(1, TEXT_CHUNK // rows))
+    chunks = _along_queries((hidden, hidden_reference, section, streams.token), places)
     _, scores = jax.lax.scan(lambda carry, chunk: (carry, chunk_scores(chunk)), None, chunks)
     return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(rows, -1)[:, :queries], scores)
 
@@ -191,6 +204,7 @@ def micro_batch_loss(
     context_weight: float,
     scale: jax.Array,
     streams: Streams,
+    shards: int = 1,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """A micro-batch's part of the loss [Σ w ℓ − c Σ H + τ Σ KL(π ‖ μ)] / (E n̄), and sums for the log.
 
@@ -207,13 +221,14 @@ def micro_batch_loss(
       context_weight: of language modelling (static).
       scale: float32[], 1 / (E n̄) of the optimizer step's episodes.
       streams: the micro-batch.
+      shards: devices that share its rows (static).
     """
     if context_weight:
         encoded = encode_streams(decisions, params, streams)
         hidden = jnp.take_along_axis(encoded, streams.query[..., None], axis=1)
     else:
         hidden = encode_streams(decisions, params, streams, streams.query)
-    scores = _score(decisions, params, reference, hidden, streams)
+    scores = _score(decisions, params, reference, hidden, streams, shards)
     magnet_kl = jnp.float32(0)
     if magnet_weight:  # this KL is no distance to the policy that played, of which `kl` below tells
         magnet_kl, scores = jnp.sum(scores.kl), dataclasses.replace(scores, kl=jnp.zeros_like(scores.kl))
@@ -233,7 +248,8 @@ def micro_batch_loss(
     entropy = jnp.sum(scores.entropy)
     loss = scale * (jnp.sum(losses) - entropy_weight * entropy + magnet_weight * magnet_kl)
     if context_weight:
-        loss += scale * jnp.sum(present) * context_weight * context_loss(decisions, params, encoded, streams)
+        context = context_loss(decisions, params, encoded, streams, shards)
+        loss += scale * jnp.sum(present) * context_weight * context
     log_ratio = jnp.where(present, log_prob - sampled_log_prob, 0.0)
     behaviour_kl = jnp.where(present, per_behaviour(scores.kl), 0.0)
     phases = streams.phase[..., None] == jnp.arange(decisions.num_phases)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -84,6 +85,7 @@ class Learner:
           base: with LoRA, the frozen model's parameters.
         """
         self.decisions, self.shapes, self.options = decisions, shapes, options
+        self.shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
         self.schedule = schedule
         self.optimizer = make_optimizer(optimizer, schedule, max_grad_norm)
         self.uses_kl = options.utility == "kto" and options.reference_point == "token_kl"
@@ -211,6 +213,7 @@ class Learner:
                 self.context_weight,
                 scale,
                 streams,
+                self.shards,
             )
 
         (_, new_sums), new = jax.value_and_grad(loss, has_aux=True)(params)

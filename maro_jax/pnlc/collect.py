@@ -29,7 +29,7 @@ from maro_jax.pnlc.embedders import embedder_of
 from maro_jax.pnlc.states import state_of_turn
 from maro_jax.pnlc.storage import load
 from maro_jax.policy.config import ModelError
-from maro_jax.policy.lora import stack
+from maro_jax.policy.lora import parameter_sets
 from maro_jax.policy.trained import Trained, open_trained
 from maro_jax.run.console import Console
 from maro_jax.run.fields import ConfigError
@@ -96,7 +96,7 @@ def played_examples(
     models = 0 if trained is None else 1
     sizes, key = RolloutSizes.fit(table, lanes, capacity), jax.random.key(config.seed)
     batch = jax.jit(functools.partial(play, table, sizes, models, True))
-    params = stack([trained.params]) if trained else None
+    params = parameter_sets(None, [trained.params]) if trained else None
     heat = jnp.full((models,), config.temperature, jnp.float32)
     encoder = Encoder(table)
     players = {LEARNER: config.player}

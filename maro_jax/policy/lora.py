@@ -147,18 +147,28 @@ def with_base(base: Params | None, trained: Any) -> Any:
     return trained if base is None else Adapted(base, trained)
 
 
-def stack(trained: Sequence[Any]) -> Any:
-    """Stacks parameter sets, or adapters, of one shape along a new first axis."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trained)
+def parameter_sets(base: Params | None, trained: Sequence[Any]) -> tuple[Params, ...] | Adapted:
+    """Returns the parameter sets of a rollout: one after the other, or adapters of one `base` along a new first axis.
+
+    Whole sets stay apart: a program that picked one from an array would copy it before every step.
+    """
+    if base is None:
+        return tuple(trained)
+    return Adapted(base, _stacked(*trained))
 
 
-def select(stacked: Any, index: Any) -> Any:
-    """Picks from stacked parameter sets, or from the stacked adapters of an `Adapted`.
+@jax.jit
+def _stacked(*trees: Any) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def select(sets: tuple[Params, ...] | Adapted, index: Any) -> Any:
+    """Picks one of the `parameter_sets`.
 
     Args:
-        stacked: leaves with a leading axis over the sets.
-        index: int, or for an `Adapted` also int32[rows]: one adapter for each row.
+        sets: whole ones, or adapters of one base.
+        index: int, or for adapters also int32[rows]: one for each row.
     """
-    if isinstance(stacked, Adapted):
-        return Adapted(stacked.base, jax.tree.map(lambda leaf: leaf[index], stacked.adapter))
-    return jax.tree.map(lambda leaf: leaf[index], stacked)
+    if isinstance(sets, Adapted):
+        return Adapted(sets.base, jax.tree.map(lambda leaf: leaf[index], sets.adapter))
+    return sets[index]

@@ -13,7 +13,7 @@ import numpy as np
 
 from games.core import EventLog
 from games.text.grammar import THOUGHT
-from maro_jax.policy.lora import stack
+from maro_jax.policy.lora import parameter_sets
 from maro_jax.selfplay.episodes import HEURISTIC, PERSON, Episodes, RolloutPlan
 from maro_jax.selfplay.lanes import IDLE, WAITING, LaneState, advance, scripted_reply, select, write_reply
 from maro_jax.selfplay.rollout import Usage, prefilled_cache, take_step
@@ -141,7 +141,7 @@ class HostedGames:
         self._dealt, self._usage = jnp.int32(0), Usage.zero()
         self._params, self._cache = None, None
         if params is not None:
-            self._params = stack([params]), jnp.full((1,), temperature, jnp.float32)
+            self._params = parameter_sets(None, [params]), jnp.full((1,), temperature, jnp.float32)
             self._cache = self._programs.prefill(self._params[0])
 
     def number_of(self, turn: Turn) -> int:

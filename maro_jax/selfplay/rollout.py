@@ -68,9 +68,8 @@ def build_rollout(table: Table, sizes: RolloutSizes, mesh: Mesh, *, models: int,
       scripted: whether seats may be held by scripted players.
 
     Returns:
-      `rollout(params, temperature, key, plan) -> (episodes, usage)`: `params` has a leading axis over the parameter
-      sets (an `Adapted` over its adapters), `temperature` is float32[models], the plan's episodes divide by the number
-      of devices.
+      `rollout(params, temperature, key, plan) -> (episodes, usage)`: `params` are `parameter_sets`, `temperature` is
+      float32[models], the plan's episodes divide by the number of devices.
     """
 
     def local(params: Any, temperature: jax.Array, key: jax.Array, plan: RolloutPlan) -> tuple[Episodes, Usage]:
@@ -188,17 +187,16 @@ def take_step(
     kind, chosen_set = best // len(sets), best % len(sets)
     want = wanted[kind, chosen_set]
     is_ingest, is_decode = (jnp.any(want) & (kind == number) for number in range(2))
-    current = None if together else select(params, chosen_set)
 
-    def step(width: int, chunk: int) -> Callable[[jax.Array, tuple], tuple]:
+    def step(width: int, chunk: int, number: int) -> Callable[[jax.Array, tuple], tuple]:
         def run(_: jax.Array, carry: tuple) -> tuple:
             lanes, records, cache, _ = carry
             _, lane = jax.lax.top_k(jnp.where(want, tokens, -1), width)
             chosen = (lane.astype(jnp.int32), want[lane])
             # Lanes that are not wanted may be anybody's: their rows lead nowhere.
-            of_row = jnp.clip(holder[lane], 0, models - 1) if together else jnp.broadcast_to(chosen_set, (width,))
+            of_row = jnp.clip(holder[lane], 0, models - 1) if together else jnp.full((width,), number)
             return model_step(
-                table, plan, key, select(params, of_row) if together else current, temperature[of_row], of_row,
+                table, plan, key, select(params, of_row if together else number), temperature[of_row], of_row,
                 sizes.block, chunk, chosen, lanes, records, cache,
             )  # fmt: skip
 
@@ -206,8 +204,10 @@ def take_step(
 
     # Loops of no or one turn: unlike branches of a conditional, they update the caches in place.
     carry = (lanes, records, cache, jnp.zeros((2,), jnp.int32))
-    carry = jax.lax.fori_loop(0, is_ingest.astype(jnp.int32), step(sizes.ingest_rows, sizes.ingest_tokens), carry)
-    carry = jax.lax.fori_loop(0, is_decode.astype(jnp.int32), step(sizes.decode_rows, sizes.decode_tokens), carry)
+    for number in range(len(sets)):
+        turns = [(due & (chosen_set == number)).astype(jnp.int32) for due in (is_ingest, is_decode)]
+        carry = jax.lax.fori_loop(0, turns[0], step(sizes.ingest_rows, sizes.ingest_tokens, number), carry)
+        carry = jax.lax.fori_loop(0, turns[1], step(sizes.decode_rows, sizes.decode_tokens, number), carry)
     lanes, records, cache, counts = carry
     counts = counts.astype(jnp.float32)
     ingest, decode = sizes.ingest_rows * sizes.ingest_tokens, sizes.decode_rows * sizes.decode_tokens

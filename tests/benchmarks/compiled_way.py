@@ -78,7 +78,7 @@ class CompiledWay:
         self.sizes = RolloutSizes.fit(table, lanes // mesh.size, table.stream_capacity(0, "refuse"))
         self._table = table
         everywhere, share = (NamedSharding(mesh, spec) for spec in (PartitionSpec(), PartitionSpec(ROLLOUT_AXES)))
-        self._params = jax.device_put(jax.tree.map(lambda leaf: leaf[None], params), everywhere)
+        self._params = jax.device_put((params,), everywhere)
         self._temperature = jax.device_put(jnp.ones(1), everywhere)
         number = jnp.arange(episodes, dtype=jnp.int32)
         holders = jnp.full((episodes, len(table.spec.sides)), LEARNER, jnp.int8)

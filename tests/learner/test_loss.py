@@ -193,6 +193,38 @@ def test_no_logits_of_all_tokens_exist_at_once(utility: CreditOptions):
     assert max(sizes) * 2 < SHAPE.rows * SHAPE.queries * vocabulary
 
 
+def scan_lengths(jaxpr: Any) -> Iterator[int]:
+    """How often each scan of a jaxpr, and of those within it, goes round."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "scan":
+            yield equation.params["length"]
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda leaf: hasattr(leaf, "eqns")):
+            if hasattr(inner, "eqns") or hasattr(inner, "jaxpr"):
+                yield from scan_lengths(getattr(inner, "jaxpr", inner))
+
+
+def test_devices_that_share_the_rows_take_whole_chunks_each(monkeypatch: pytest.MonkeyPatch):
+    """With 4 the head takes 4 times the places at a time, in a quarter of the rounds, and the loss is the same."""
+    monkeypatch.setattr("maro_jax.learner.loss.TEXT_CHUNK", SHAPE.rows)
+    monkeypatch.setattr("maro_jax.learner.loss.CONTEXT_CHUNK", SHAPE.rows)
+    given = material("text")
+    streams, loss, rounds = given.packed()[0], [], []
+    for shards in (1, 4):
+
+        def value(params: Any, streams: Any, shards: int = shards) -> jax.Array:
+            return micro_batch_loss(
+                params, given.decisions, REINFORCE, None, jnp.asarray(given.point), 0.02, 0.0, 0.5, jnp.float32(1),
+                streams, shards,
+            )[0]  # fmt: skip
+
+        traced = jax.jit(value).trace(given.params, streams)
+        rounds.append(set(scan_lengths(traced.jaxpr.jaxpr)))
+        loss.append(float(traced.lower().compile()(given.params, streams)))
+    assert loss[0] == pytest.approx(loss[1], rel=1e-5)
+    assert rounds[0] - rounds[1] == {SHAPE.queries, SHAPE.width}
+    assert rounds[1] - rounds[0] == {-(-SHAPE.queries // 4), -(-SHAPE.width // 4)}
+
+
 def test_rows_without_tokens_score_zero():
     given = material("acts")
     streams = given.packed(CHOSEN[:1])[0]

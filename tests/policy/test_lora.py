@@ -17,7 +17,7 @@ from maro_jax.policy.config import ModelError
 from maro_jax.policy.decoder import SCANNED_LAYERS, Policy
 from maro_jax.policy.hf_folder import load_model
 from maro_jax.policy.hf_writer import save_adapter
-from maro_jax.policy.lora import Adapted, Lora, select, stack, with_base
+from maro_jax.policy.lora import Adapted, Lora, parameter_sets, select, with_base
 from maro_jax.policy.sharding import make_mesh, parameter_shardings, trained_shardings
 from maro_jax.selfplay.episodes import LEARNER, OPPONENT
 from maro_jax.selfplay.rollout import build_rollout
@@ -91,7 +91,7 @@ def test_every_row_of_a_batch_has_its_own_adapter():
     policy, base = small(EVERYTHING)
     adapters = [drawn(policy, seed) for seed in range(3)]
     tokens, of_row = random_tokens(0, (5, 7), 50), np.array([2, 0, 1, 1, 2])
-    rows = select(Adapted(base, stack(adapters)), of_row)
+    rows = select(parameter_sets(base, adapters), of_row)
     together = hidden(policy, rows, tokens)
     for row, number in enumerate(of_row):
         alone = hidden(policy, Adapted(base, adapters[number]), tokens[row : row + 1])
@@ -129,7 +129,7 @@ def test_sampler_and_learner_agree_on_every_players_adapter():
     )  # fmt: skip
     holders = np.array([[LEARNER, OPPONENT], [OPPONENT, LEARNER]] * 8)
     play = jax.jit(rollout, compiler_options=COMPILER_OPTIONS)
-    params = Adapted(base, stack(adapters))
+    params = parameter_sets(base, adapters)
     episodes, usage = jax.device_get(play(params, jnp.ones(2), jax.random.key(0), plan_of(holders)))
     assert float(usage.sampled.sum()) == (episodes.node > 0).sum() > 100
     score = jax.jit(

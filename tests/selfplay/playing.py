@@ -139,12 +139,7 @@ class Program:
     ) -> tuple[Episodes, Any]:
         """Plays a plan of as many episodes as the program was compiled for; the result is on the host."""
         heat = jnp.full((self.models,), temperature, jnp.float32)
-        return jax.device_get(self.compiled(stacked(params[: self.models]), heat, jax.random.key(seed), plan))
-
-
-def stacked(params: tuple[Any, ...]) -> Any:
-    """Parameter sets with a leading axis over them."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *params) if params else ()
+        return jax.device_get(self.compiled(params[: self.models], heat, jax.random.key(seed), plan))
 
 
 @functools.cache
@@ -160,7 +155,7 @@ def program(name: str, layout: str, *, models: int, scripted: bool, capacity: in
         scripted=scripted,
     )
     quick = jax.jit(rollout, compiler_options=COMPILER_OPTIONS)
-    traced = quick.trace(stacked(place.params[:models]), jnp.ones(models), jax.random.key(0), plan_of(all_learners()))
+    traced = quick.trace(place.params[:models], jnp.ones(models), jax.random.key(0), plan_of(all_learners()))
     return Program(models, traced, traced.lower().compile())
 
 

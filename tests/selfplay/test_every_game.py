@@ -16,7 +16,7 @@ from maro_jax.selfplay.rollout import build_rollout
 from maro_jax.selfplay.table import RolloutSizes, Table
 from tests.games.test_testing import SMALL
 from tests.games.text import host
-from tests.selfplay.playing import COMPILER_OPTIONS, decided, mesh_of, plan_of, smallest_policy, stacked
+from tests.selfplay.playing import COMPILER_OPTIONS, decided, mesh_of, plan_of, smallest_policy
 from tests.selfplay.replies import check_streams
 
 EPISODES = 24
@@ -33,7 +33,7 @@ def played(name: str, family: str) -> tuple[Table, Episodes]:
     sizes = RolloutSizes.fit(table, lanes=8, capacity=table.stream_capacity(0, "refuse"))
     sizes = dataclasses.replace(sizes, decode_steps=1)  # the fewer, the less to compile
     holders = np.random.default_rng(1).choice(HOLDERS, (EPISODES, len(table.spec.sides)))
-    params = stacked(tuple(decided(policy.init(jax.random.key(seed))) for seed in range(2)))
+    params = tuple(decided(policy.init(jax.random.key(seed))) for seed in range(2))
     program = build_rollout(table, sizes, mesh_of(), models=2, scripted=True)
     rollout = jax.jit(program, compiler_options=COMPILER_OPTIONS)
     episodes, _ = rollout(params, jnp.ones(2), jax.random.key(5), plan_of(holders))

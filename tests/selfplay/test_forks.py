@@ -29,7 +29,6 @@ from tests.selfplay.playing import (
     mesh_of,
     plan_of,
     smallest_policy,
-    stacked,
     world,
 )
 from tests.selfplay.replies import behaviours_of, check_streams, reply_of
@@ -47,7 +46,7 @@ def go_on() -> Any:
     sizes = RolloutSizes(capacity=place.table.stream_capacity(0, "refuse"), **sizes)
     rollout = build_rollout(place.table, sizes, mesh_of(devices), models=2, scripted=True)
     compiled = jax.jit(rollout, compiler_options=COMPILER_OPTIONS)
-    return lambda plan: jax.device_get(compiled(stacked(place.params), jnp.ones(2), jax.random.key(0), plan)[0])
+    return lambda plan: jax.device_get(compiled(place.params, jnp.ones(2), jax.random.key(0), plan)[0])
 
 
 @functools.cache
@@ -245,7 +244,7 @@ def states_of(episodes: Episodes) -> dict[tuple[int, int], tuple]:
 def test_the_mean_of_u_is_the_exact_advantage_in_kuhn():
     tokenizer = tiny_tokenizer()
     table = Table.lay(make("kuhn-v0"), smallest_policy(tokenizer.vocab_size), tokenizer)
-    params = stacked((decided(table.policy.init(jax.random.key(1))),))
+    params = (decided(table.policy.init(jax.random.key(1))),)
     sizes = RolloutSizes.fit(table, 256, table.stream_capacity(0, "refuse"))
     rollout = build_rollout(table, sizes, mesh_of(1), models=1, scripted=False)
     rollout = jax.jit(rollout, compiler_options=COMPILER_OPTIONS)

@@ -228,7 +228,7 @@ def played(family: str) -> tuple[Table, Episodes]:
     plan = RolloutPlan(
         episode=jnp.arange(episodes), deal=jnp.arange(episodes), holders=jnp.array(holders * 3, jnp.int8)
     )
-    params = jax.tree.map(lambda leaf: leaf[None], policy.init(jax.random.key(0)))
+    params = (policy.init(jax.random.key(0)),)
     rollout = build_rollout(table, sizes, mesh, models=1, scripted=True)
     inputs = (params, jnp.ones(1), jax.random.key(5), plan)
     records, _ = jax.jit(rollout).lower(*inputs).compile(compiler_options=QUICKLY)(*inputs)
