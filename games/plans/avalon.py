@@ -24,9 +24,10 @@ TEXTS = (
     " turn the good against each other",
     " let the quest fail",
     " shoot who may be Merlin",
+    " shoot somebody at random",
 )
 (SEND_TRUSTED, TAKE_A_CHANCE, KEEP_OFF, WAIT, SPEAK_UP, KEEP_QUIET, HELP, HIDE, GET_EVIL_ON, BLOCK, SET_AGAINST,
- LET_FAIL, FIND_MERLIN) = range(len(TEXTS))  # fmt: skip
+ LET_FAIL, FIND_MERLIN, SHOOT_ANYBODY) = range(len(TEXTS))  # fmt: skip
 ALIKE = 1e-3  # suspicion may differ by so much from what the numbers of good and evil alone say
 
 
@@ -63,10 +64,12 @@ def _evil(view: SeatView, evidence: Evidence, action: jax.Array) -> jax.Array:
     fellows = jnp.sum(evidence.known & (evidence.members > 0))
     can_fail = fellows >= jnp.asarray(FAILS_NEEDED[n])[evidence.quest]
     approves, fails = action == _action(view, " approve"), action == _action(view, " fail")
-    of_us = evidence.known[action % n]
+    of_us, traces = evidence.known[action % n], evidence.traces()
+    like_merlin = traces[action % n] >= jnp.max(jnp.where(view.legal[:n], traces, -jnp.inf))
     accuses, defends = ((phase == SPEAK) & (action // n == block) for block in (1, 2))
     return first_of(
-        (phase == SHOOT, FIND_MERLIN),
+        ((phase == SHOOT) & like_merlin, FIND_MERLIN),
+        (phase == SHOOT, SHOOT_ANYBODY),
         ((phase == QUEST) & fails, LET_FAIL),
         ((phase == PROPOSE) & of_us, GET_EVIL_ON),
         ((phase == VOTE) & approves & can_fail, GET_EVIL_ON),

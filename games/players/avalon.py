@@ -92,6 +92,13 @@ class Evidence:
         """f32[T]: log-probability that nobody in each of the teams f32[T, N] is evil."""
         return jnp.log(jnp.maximum(self.belief @ (self.worlds @ teams.T == 0), 1e-3))
 
+    def traces(self) -> jax.Array:
+        """f32[N]: votes of each seat for teams with nobody known as evil, and against others, less its votes unlike
+        that; to have proposed one of the others, as Merlin would not, counts as six of the latter.
+        """
+        truth = 1.0 - 2.0 * jnp.max(self.team * self.known, axis=1, keepdims=True)  # 1: no evil on it, else -1
+        return jnp.sum(self.votes * truth + 6.0 * jnp.minimum(self.leads * truth, 0.0), axis=0)
+
 
 def _worlds(num_seats: int) -> np.ndarray:
     """f32[W, N]: every set of seats that may be the evil ones."""
@@ -126,9 +133,7 @@ def _evil(view: SeatView, evidence: Evidence) -> jax.Array:
     pick = jnp.where(enough, -3.0, 3.0) * evidence.known + 3.0 * evidence.me * ~enough
     before_me = jnp.sum(fellows & (jnp.arange(num_seats) < view.seat))
     fail = jnp.where(enough & (before_me < needed), 5.0, -5.0)
-    truth = 1.0 - 2.0 * (jnp.max(evidence.team * evidence.known, axis=1, keepdims=True))  # 1: no evil on it, else -1
-    led = jnp.minimum(evidence.leads * truth, 0.0)  # Merlin would not propose a team with evil on it
-    pick = jnp.where(view.phase == SHOOT, TRACES * jnp.sum(evidence.votes * truth + 6.0 * led, axis=0), pick)
+    pick = jnp.where(view.phase == SHOOT, TRACES * evidence.traces(), pick)
     accuse, defend = jnp.where(evidence.known, -5.0, 0.3), jnp.where(evidence.known, 0.3, -1.0)
     return _scores(view, pick, accuse, defend, jnp.where(enough, 3.0, -3.0), fail)
 

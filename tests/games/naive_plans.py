@@ -17,7 +17,7 @@ def avalon(game: Transcript, made: Decision) -> str | None:
             since_leader = before.items[index + 1 :]
     team = {item.target for item in since_leader if getattr(item, "kind", "") == "pick"}
     if made.role in EVIL:
-        return _evil(game, made, team, evil, len(before.events("quest")) - 1)
+        return _evil(before, made, team, evil, len(before.events("quest")) - 1)
     if made.phase == "quest":
         return " make the quest succeed"
     if made.role != "merlin":
@@ -34,10 +34,33 @@ def avalon(game: Transcript, made: Decision) -> str | None:
     return " speak up for whom I trust" if is_open else " hide what I know"
 
 
-def _evil(game: Transcript, made: Decision, team: set[int], evil: set[int], quest: int) -> str:
-    needed = FAILS.get((len(game.roles), quest), 1)
+def _fits(game: Transcript, evil: set[int]) -> list[int]:
+    """How far each seat's votes and teams are those of one who knows the evil."""
+    fits, team, leader, votes = [0] * len(game.roles), set(), 0, {}
+    for item in [*game.items, None]:
+        kind = getattr(item, "kind", "")
+        if kind == "leader" or item is None:
+            dirty = bool(team & evil)
+            fits[leader] -= 6 * dirty
+            for seat, approves in votes.items():
+                fits[seat] += 1 if approves != dirty else -1
+            team, votes = set(), {}
+        if kind == "leader":
+            leader = item.actor
+        elif kind == "pick":
+            team.add(item.target)
+        elif kind == "vote":
+            votes[item.actor] = bool(item.value)
+    return fits
+
+
+def _evil(before: Transcript, made: Decision, team: set[int], evil: set[int], quest: int) -> str:
+    roles = before.roles
+    needed = FAILS.get((len(roles), quest), 1)
     if made.phase == "shoot":
-        return " shoot who may be Merlin"
+        fits = _fits(before, evil)
+        best = max(fits[seat] for seat in range(len(roles)) if seat not in evil)
+        return " shoot who may be Merlin" if fits[made.picked] == best else " shoot somebody at random"
     if made.label == " fail":
         return " let the quest fail"
     if made.phase == "propose" and made.picked in evil:
