@@ -1,20 +1,21 @@
-"""Plain generation beside Hugging Face's, on the same weights and prompts: `python -m tests.benchmarks.engine`.
+"""Plain generation beside that of others, on the same weights and prompts: `python -m tests.benchmarks.engine`.
 
-Both sides read prompts of equal length and write as many greedy tokens in float32, end to end with prefill, by turns in
-one run. The floor is what the work takes at the rates the machine reached in the same run: a prompt's tokens are matrix
-products; each further token of all rows multiplies the weights or reads them and the caches, whichever takes longer.
-What games add to this (many turns, a tokenizer on the host, history sent again) is in tests/benchmarks/selfplay.py.
+All read prompts of equal length and write as many greedy tokens in float32, end to end with prefill, by turns in one
+run. The others are transformers, and Tunix where `pip install google-tunix` has put it beside us. The floor is what
+the work takes at the rates the machine reached in the same run: a prompt's tokens are matrix products; each further
+token of all rows multiplies the weights or reads them and the caches, whichever takes longer. What games add to this
+(many turns, a tokenizer on the host, history sent again) is in tests/benchmarks/selfplay.py.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # before anything imports jax: the other si
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from transformers import PreTrainedModel  # noqa: E402
 
 from maro_jax.harness.generation import Sampling, generate  # noqa: E402
 from maro_jax.league.floor import MachineRates, measure_rates  # noqa: E402
@@ -32,6 +32,7 @@ from maro_jax.policy.decoder import Params, Policy  # noqa: E402
 from maro_jax.policy.hf_folder import load_model  # noqa: E402
 from maro_jax.policy.sharding import make_mesh  # noqa: E402
 from maro_jax.run.console import table  # noqa: E402
+from tests.benchmarks.peers import Generate, transformers_peer, tunix_peer  # noqa: E402
 from tests.policy.hf_fixture import make_model_folder  # noqa: E402
 
 SHAPES: dict[str, dict[str, int]] = {
@@ -42,7 +43,8 @@ SHAPES: dict[str, dict[str, int]] = {
     "0.5B": {"hidden_size": 896, "intermediate_size": 4864, "num_layers": 24, "num_heads": 14, "num_kv_heads": 2,
              "vocab_padding": 151_000},
 }  # fmt: skip
-GOAL, MANY, GOAL_MANY = 1.0, 8, 1.5  # times the other side; from so many rows on, so many times
+SIDES = ("ours", "transformers", "Tunix")
+GOAL, MANY, GOAL_MANY = 1.0, 8, 1.5  # times the better of the others; from so many rows on, so many times
 
 
 def ours(policy: Policy, params: Params, prompts: np.ndarray, new: int) -> np.ndarray:
@@ -52,17 +54,6 @@ def ours(policy: Policy, params: Params, prompts: np.ndarray, new: int) -> np.nd
         sampling=Sampling(), ends=(), max_new=new, stop_at=lambda reply: None,
     )  # fmt: skip
     return np.array(written)
-
-
-def theirs(model: PreTrainedModel, prompts: np.ndarray, new: int) -> np.ndarray:
-    """int[B, new]: greedy tokens by transformers, with its cache."""
-    with torch.no_grad():
-        tokens = torch.as_tensor(prompts)
-        written = model.generate(
-            tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=new, min_new_tokens=new, do_sample=False,
-            use_cache=True,
-        )  # fmt: skip
-    return written[:, prompts.shape[1] :].numpy()
 
 
 def floor_seconds(config: DecoderConfig, rates: MachineRates, rows: int, prompt: int, new: int) -> float:
@@ -80,43 +71,45 @@ def floor_seconds(config: DecoderConfig, rates: MachineRates, rows: int, prompt:
 
 
 def compare(shape: str, batches: list[int], prompt: int, new: int, rounds: int) -> list[dict[str, Any]]:
-    """Seconds of both sides for each batch, by turns."""
+    """Seconds of all sides for each batch, by turns."""
     rates = measure_rates(make_mesh(jax.device_count(), 1, 1), mebibytes=64)
     with tempfile.TemporaryDirectory() as folder:
         model = make_model_folder(Path(folder) / "model", **SHAPES[shape])
         policy, params, _ = load_model(Path(folder) / "model")
-    model.generation_config.eos_token_id = None  # nobody ends before the others
+        tunix = tunix_peer(Path(folder) / "model", policy.config, prompt + new)
+    sides: dict[str, Generate] = {"ours": functools.partial(ours, policy, params)}
+    sides["transformers"] = transformers_peer(model)
+    if tunix:
+        sides["Tunix"] = tunix
     results = []
     for batch in batches:
         prompts = np.random.default_rng(batch).integers(0, policy.config.vocab_size, (batch, prompt))
-        same = float((ours(policy, params, prompts, new) == theirs(model, prompts, new)).mean())
-        seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
+        written = {name: side(prompts, new) for name, side in sides.items()}
+        same = {name: float((tokens == written["ours"]).mean()) for name, tokens in written.items() if name != "ours"}
+        seconds: dict[str, list[float]] = {name: [] for name in sides}
         for _ in range(rounds):
-            seconds["ours"].append(_timed(ours, policy, params, prompts, new))
-            seconds["theirs"].append(_timed(theirs, model, prompts, new))
+            for name, side in sides.items():
+                begun = time.perf_counter()
+                side(prompts, new)
+                seconds[name].append(time.perf_counter() - begun)
         floor = floor_seconds(policy.config, rates, batch, prompt, new)
         results.append({"shape": shape, "parameters": policy.num_params(), "batch": batch, "same_tokens": same,
-                        "floor": floor} | seconds)  # fmt: skip
+                        "floor": floor, "seconds": seconds})  # fmt: skip
     return results
 
 
-def _timed(run: Callable[..., Any], *arguments: Any) -> float:
-    begun = time.perf_counter()
-    run(*arguments)
-    return time.perf_counter() - begun
-
-
 def row_of(result: dict[str, Any], new: int) -> list[Any]:
-    """A line of the table."""
-    ratios = [theirs / ours for ours, theirs in zip(result["ours"], result["theirs"], strict=True)]
-    median = statistics.median(result["ours"])
+    """A line of the table; a side that is not there is a dash, and the better of the others has the least median."""
+    median = {name: statistics.median(seconds) for name, seconds in result["seconds"].items()}
+    better = min((name for name in median if name != "ours"), key=lambda name: median[name])
+    turns = zip(result["seconds"]["ours"], result["seconds"][better], strict=True)
+    ratios = [others / mine for mine, others in turns]
     goal = GOAL_MANY if result["batch"] >= MANY else GOAL
+    rates = [f"{result['batch'] * new / median[name]:,.0f}" if name in median else "–" for name in SIDES]
     return [
-        f"{result['shape']} ({result['parameters'] / 1e6:.1f} M)", result["batch"],
-        f"{result['batch'] * new / median:,.0f}",
-        f"{result['batch'] * new / statistics.median(result['theirs']):,.0f}",
+        f"{result['shape']} ({result['parameters'] / 1e6:.1f} M)", result["batch"], *rates,
         f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})", f"{goal:g}",
-        f"{result['floor'] / median:.2f}", f"{result['same_tokens']:.1%}",
+        f"{result['floor'] / median['ours']:.2f}", f"{min(result['same_tokens'].values()):.1%}",
     ]  # fmt: skip
 
 
@@ -138,9 +131,9 @@ def main() -> None:
     results = [
         result for shape in shapes for result in compare(shape, batches, options.prompt, options.new, options.rounds)
     ]
-    headers = ["shape", "rows", "tokens/s", "transformers", "times (range)", "goal", "of the floor", "same tokens"]
+    headers = ["shape", "rows", *SIDES, "times the better (range)", "goal", "of the floor", "same tokens"]
     print(table(headers, [row_of(result, options.new) for result in results]))
-    print(f"{options.prompt} tokens read, {options.new} written, float32, {os.cpu_count()} cores")
+    print(f"tokens/s: {options.prompt} tokens read, {options.new} written, float32, {os.cpu_count()} cores")
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
 

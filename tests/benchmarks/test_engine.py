@@ -1,20 +1,21 @@
-"""The benchmark of plain generation: both sides write the same tokens, and the floor counts what it should."""
+"""The benchmark of plain generation: all sides write the same tokens, and the floor counts what it should."""
 
 import numpy as np
 
 from maro_jax.league.floor import MachineRates
 from maro_jax.policy.hf_folder import load_model
-from tests.benchmarks.engine import floor_seconds, ours, row_of, theirs
+from tests.benchmarks.engine import floor_seconds, ours, row_of
+from tests.benchmarks.peers import transformers_peer, tunix_peer
 from tests.policy.hf_fixture import make_model_folder
 
 
-def test_both_sides_write_the_same_tokens(tmp_path):
+def test_all_sides_write_the_same_tokens(tmp_path):
     model = make_model_folder(tmp_path, num_layers=1)
-    model.generation_config.eos_token_id = None
     policy, params, _ = load_model(tmp_path, precision="highest")
     prompts = np.random.default_rng(0).integers(0, policy.config.vocab_size, (3, 7))
-    mine, others = ours(policy, params, prompts, 5), theirs(model, prompts, 5)
-    assert mine.shape == others.shape == (3, 5) and mine.tolist() == others.tolist()
+    mine = ours(policy, params, prompts, 5)
+    others = [peer for peer in (transformers_peer(model), tunix_peer(tmp_path, policy.config, 12)) if peer]
+    assert mine.shape == (3, 5) and all(peer(prompts, 5).tolist() == mine.tolist() for peer in others)
 
 
 def test_the_floor_is_the_work_over_the_rates(tmp_path):
@@ -39,6 +40,10 @@ def test_the_floor_is_the_work_over_the_rates(tmp_path):
 
 
 def test_a_line_of_the_table():
-    result = {"shape": "tiny", "parameters": 2_000_000, "batch": 8, "same_tokens": 1.0, "floor": 0.5,
-              "ours": [1.0, 2.0, 1.0], "theirs": [2.0, 2.0, 3.0]}  # fmt: skip
-    assert row_of(result, 10) == ["tiny (2.0 M)", 8, "80", "40", "2.00 (1.00 to 3.00)", "1.5", "0.50", "100.0%"]
+    seconds = {"ours": [1.0, 2.0, 1.0], "transformers": [2.0, 2.0, 3.0]}
+    result = {"shape": "tiny", "parameters": 2_000_000, "batch": 8, "same_tokens": {"transformers": 1.0}, "floor": 0.5,
+              "seconds": seconds}  # fmt: skip
+    start, end = ["tiny (2.0 M)", 8, "80", "40"], ["1.5", "0.50", "100.0%"]
+    assert row_of(result, 10) == [*start, "–", "2.00 (1.00 to 3.00)", *end]
+    seconds["Tunix"], result["same_tokens"]["Tunix"] = [1.6, 4.0, 1.2], 0.5
+    assert row_of(result, 10) == [*start, "50", "1.60 (1.20 to 2.00)", "1.5", "0.50", "50.0%"]
