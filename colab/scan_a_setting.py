@@ -52,7 +52,7 @@ if importlib.util.find_spec("maro_jax") is None:
 # ## Run it
 # Each trial is a process of its own. Stop the cell at any moment and run it again: what is finished is not repeated,
 # and a trial that was cut off goes on where it was. The same command scans on a SLURM cluster (`--runner=slurm`), or
-# on several machines (`--shard=0/4`).
+# on several machines (`--shard=1/4`).
 
 # %%
 command = [

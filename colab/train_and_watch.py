@@ -100,7 +100,10 @@ import html
 
 from IPython.display import HTML
 
-replay = html.escape(Path(RUN_DIR, "replay.html").read_text())
+from maro_jax.replay import write_replay
+
+page = write_replay(Path(RUN_DIR), Path(RUN_DIR, "replay.html"))  # also of a run that was stopped
+replay = html.escape(page.read_text())
 HTML(f'<div><iframe width="100%" height="700" srcdoc="{replay}"></iframe></div>')
 
 # %% [markdown]

@@ -161,7 +161,7 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
                 if recorder:
                     with watch("datasets"):
                         _keep_episodes(recorder, config, trainer, played, report, done)
-                if int(state.learner.bad_steps) >= config.max_bad_steps:
+                if report["bad_steps"] >= config.max_bad_steps:
                     raise NotFinite(
                         f"{config.max_bad_steps} optimizer steps in a row were not finite, see {directory.path}"
                     )

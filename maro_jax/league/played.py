@@ -85,7 +85,7 @@ def mean(values: np.ndarray) -> float:
 
 
 def step_metrics(sums: list[dict[str, Any]]) -> dict[str, float]:
-    """Means over an iteration's optimizer steps."""
+    """Means over an iteration's optimizer steps, what was skipped, and the most that were not finite in a row."""
     steps = [{name: np.asarray(value, np.float64) for name, value in step.items()} for step in sums]
     total = {name: sum(step[name].sum() for step in steps) for name in steps[0]}
     behaviours, tokens = max(total["behaviours"], 1.0), max(total["tokens"], 1.0)
@@ -101,6 +101,7 @@ def step_metrics(sums: list[dict[str, Any]]) -> dict[str, float]:
         "grad_norm": total["grad_norm"] / len(steps),
         "skipped": total["skipped"],
         "spikes": total["spikes"],
+        "bad_steps": max(step["bad_steps"].item() for step in steps),
         "learning_rate": steps[-1]["learning_rate"].item(),
         "learnt_behaviours": total["behaviours"],
     }

@@ -297,8 +297,7 @@ class Trainer:
             for chosen in self._batches(config.episodes // config.minibatches, PLAY, iteration, epoch):
                 batches = self._packed(self.learner, played, signs, weights, chosen)
                 learner, step = self.learner.step(learner, batches, total / config.minibatches, reference, point)
-                # The exact KL of the step just measured is the next step's reference point; at first it is 0.
-                point = step["kl"] / jnp.maximum(step["phase_behaviours"], 1.0)
+                point = following_point(point, step)  # at first it is 0
                 sums.append(step)
         return learner, sums
 
@@ -388,6 +387,15 @@ class Trainer:
     def _times(tally: Tally, clock: float, forks: float = 0.0) -> dict[str, float]:
         total = time.perf_counter() - clock
         return {"seconds": total, "rollout_seconds": tally.seconds, "learner_seconds": total - tally.seconds - forks}
+
+
+def following_point(point: jax.Array, step: dict[str, Any]) -> jax.Array:
+    """float32[phases]: KTO's reference point of the next step, the exact KL that this one measured.
+
+    A step that was skipped because its KL is not finite leaves the point as it was; a NaN would spoil the next one too.
+    """
+    kl = step["kl"] / jnp.maximum(step["phase_behaviours"], 1.0)
+    return jnp.where(jnp.isfinite(kl), kl, point)
 
 
 def credit_options(config: TrainConfig) -> CreditOptions:

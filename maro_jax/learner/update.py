@@ -147,7 +147,7 @@ class Learner:
           micro_batches, normaliser, reference, reference_point: as for `gradients`.
 
         Returns:
-          The state after the step, and sums of `micro_batch_loss` with `grad_norm`, `skipped` and `spikes`.
+          The state after the step, and sums of `micro_batch_loss` with `grad_norm`, `skipped`, `spikes`, `bad_steps`.
         """
         given = micro_batches, normaliser, reference, reference_point
         return self._apply(state, *self.gradients(state.params, *given))
@@ -242,4 +242,5 @@ class Learner:
         )
         rate = jnp.asarray(self.schedule(state.step), jnp.float32)
         told = {"grad_norm": norm, "skipped": 1.0 - good, "spikes": 1.0 * spike, "learning_rate": rate}
+        told["bad_steps"] = following.bad_steps
         return following, sums | told

@@ -2,8 +2,8 @@
 
 One Orbax step holds the arrays of a state and a JSON document beside them, so a kill leaves either
 both or neither. Orbax itself reads a flipped byte in an array without complaint; so a digest of
-each array is stored and compared when it is read. A step that cannot be read is set aside, never
-deleted, and the one before it is tried.
+each array is stored and compared when it is read. A step that cannot be read twice in a row is never deleted; the one
+before it is tried, and once that was read the other is set aside. Where none can be read all stay, and nothing begins.
 
 Several processes write a step together, each what its devices hold, into a folder that all of them see; the first says
 which steps there are. A step is read by each for itself, and used only where all of them can read it.
@@ -29,6 +29,8 @@ import orbax.checkpoint as ocp
 from maro_jax.run.distributed import gathered, is_first, num_processes, put
 from maro_jax.run.fields import ConfigError
 from maro_jax.run.storage import saving_to
+
+RETRY_SECONDS = 1.0  # before a step that could not be read is read once more
 
 _UNSIGNED = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
@@ -103,7 +105,7 @@ class Checkpoints:
             raise ValueError(f"checkpoint {step} is not newer than those stored: {self.steps()}")
 
     def restore(self, abstract_state: Any) -> Restored | None:
-        """Reads the newest good step; one that is damaged is renamed to `<step>.bad-<time>`.
+        """Reads the newest good step, and renames damaged ones above it to `<step>.bad-<time>`.
 
         Args:
           abstract_state: the state's structure with `jax.ShapeDtypeStruct` leaves (or arrays),
@@ -117,19 +119,23 @@ class Checkpoints:
         """
         wanted = {name: _abstract(leaf) for name, leaf in _flatten(abstract_state).items()}
         treedef = jax.tree.structure(abstract_state)
-        steps = self.steps()
+        steps, damaged = self.steps(), dict[int, str]()
         for step in reversed(steps):
             try:
                 with _reader(self._directory) as reader:
                     leaves, meta = _read(reader, step, wanted, whole=True)
             except _Damaged as damage:
-                self._set_aside(step, str(damage))
+                damaged[step] = str(damage)
                 continue
+            for newer, reason in damaged.items():
+                self._set_aside(newer, reason)
             state = jax.tree.unflatten(treedef, [leaves[name] for name in wanted])
             return Restored(step, state, meta)
-        if steps:
+        aside = gathered(sorted(path.name for path in self._directory.glob("*.bad-*")))[0]
+        if steps or aside:  # never a new run in the place of one that was there
+            why = f" ({steps[-1]}: {damaged[steps[-1]]})" if steps else ""
             raise ConfigError(
-                f"none of the checkpoints {steps} in {self._directory} can be read; choose "
+                f"none of the checkpoints {steps or aside} in {self._directory} can be read{why}; choose "
                 "another --run_dir to start anew"
             )
         return None
@@ -240,7 +246,11 @@ def _read(
     document: dict[str, Any] = {}
     refusal = "", ""
     try:
-        leaves, document = _load(manager, step, wanted, whole=whole)
+        try:
+            leaves, document = _load(manager, step, wanted, whole=whole)
+        except _Damaged:
+            time.sleep(RETRY_SECONDS)  # a file server may have faltered
+            leaves, document = _load(manager, step, wanted, whole=whole)
     except (ConfigError, _Damaged) as error:
         refusal = type(error).__name__, str(error)
     kind, reason = next((found for found in gathered(refusal) if found[0]), ("", ""))

@@ -15,20 +15,17 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
-import importlib.metadata
 import json
 import math
 import os
-import platform
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from maro_jax.run.fields import ConfigError
+from maro_jax.run.provenance import code, differences, environment
 from maro_jax.run.tensorboard import TensorBoard
 
 # What may change between the sessions of a run: nothing that its results depend on.
@@ -37,10 +34,6 @@ _FREE_KEYS = frozenset({
     "coordinator", "num_processes", "process_id", "join_minutes", "heartbeat_seconds",
 })  # fmt: skip
 _MARK = ".first-process"
-_PACKAGES = (
-    "maro-jax", "jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint", "transformers",
-    "tokenizers", "numpy",
-)  # fmt: skip
 
 
 class RunDirectory:
@@ -95,12 +88,13 @@ class RunDirectory:
         Raises:
           ConfigError: the folder cannot be written.
         """
-        environment = _environment(devices)
+        today = environment(devices)
         if self._recorded is not None:
-            return _changes(self._recorded, environment)
+            return differences(self._recorded, today)
         try:
-            _write_code_diff(self.path / "code.diff")
-            write_json(self.path / "config.json", {"config": self._config, **environment})
+            if diff := code().diff:
+                _replace(self.path / "code.diff", diff)
+            write_json(self.path / "config.json", {"config": self._config, **today})
         except OSError as error:
             raise _not_writable(self.path, error) from None
         return []
@@ -422,69 +416,3 @@ def _not_writable(folder: Path, error: OSError) -> ConfigError:
         f"--run_dir={folder} cannot be written ({error.strerror}); choose another folder, for "
         "example --run_dir=runs/my-run"
     )
-
-
-def _environment(devices: Mapping[str, Any]) -> dict[str, Any]:
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    status = _git("status", "--porcelain")
-    return {
-        "versions": versions,
-        "commit": (_git("rev-parse", "HEAD") or "").strip() or None,
-        "uncommitted_changes": None if status is None else bool(status),
-        "platform": platform.platform(),
-        "devices": dict(devices),
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "command": sys.argv,
-    }
-
-
-def _changes(recorded: Mapping[str, Any], environment: Mapping[str, Any]) -> list[str]:
-    old, new = recorded.get("versions", {}), environment["versions"]
-    notes = [
-        f"the run began with {name} {old.get(name)}, this is {new.get(name)}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-    ]
-    if recorded.get("devices") != environment["devices"]:
-        notes.append(
-            f"the run began on {_devices_text(recorded.get('devices') or {})}, this is "
-            f"{_devices_text(environment['devices'])}; numbers may differ in their last digits"
-        )
-    if recorded.get("commit") != environment["commit"]:
-        notes.append(f"the run began at commit {recorded.get('commit')}, this is {environment['commit']}")
-    return notes
-
-
-def _devices_text(devices: Mapping[str, Any]) -> str:
-    return " ".join(f"{name} {value}" for name, value in devices.items()) or "unknown devices"
-
-
-def _write_code_diff(path: Path) -> None:
-    """Stores uncommitted changes of tracked files; untracked ones may hold anything."""
-    diff = _git("diff", "HEAD")
-    if diff:
-        _replace(path, diff)
-
-
-def _git(*arguments: str) -> str | None:
-    """Output of git in this code's own repository; None if there is none."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-    try:
-        result = subprocess.run(
-            ["git", "-C", str(root), *arguments],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=20,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return result.stdout

@@ -168,7 +168,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted():
         after = jax.device_get(state)
         jax.tree.map(np.testing.assert_array_equal, (after.params, after.opt_state), (before.params, before.opt_state))
         assert (after.step, after.bad_steps) == (before.step + bad, bad)
-        assert report["skipped"] == 1
+        assert report["skipped"] == 1 and report["bad_steps"] == bad
     poisoned = given.packed()
     poisoned[-1].log_prob[poisoned[-1].node > 0] = np.nan
     state, report = place.step(state, poisoned, NORMALISER, reference, point)

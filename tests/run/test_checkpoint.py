@@ -234,11 +234,24 @@ def test_all_damaged_is_refused(tmp_path):
     with Checkpoints(tmp_path, keep=2) as checkpoints:
         checkpoints.save(2, _incompressible(), {})
     _remove_manifest(tmp_path)
-    with (
-        Checkpoints(tmp_path, keep=2) as checkpoints,
-        pytest.raises(ConfigError, match="can be read"),
-    ):
+    names = sorted(path.name for path in tmp_path.iterdir())
+    for _ in range(2):  # a second start begins no new run in the place of the old one either
+        with Checkpoints(tmp_path, keep=2) as checkpoints, pytest.raises(ConfigError, match=r"\[2\] in .* can be read"):
+            checkpoints.restore(_incompressible())
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    (tmp_path / "2").rename(tmp_path / "2.bad-20260101-000000")  # as the version before this one left it
+    with Checkpoints(tmp_path, keep=2) as checkpoints, pytest.raises(ConfigError, match="2.bad-.* can be read"):
         checkpoints.restore(_incompressible())
+
+
+def test_a_step_that_could_not_be_read_once_is_read_again(tmp_path, monkeypatch):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        checkpoints.save(2, _incompressible(), {})
+    hidden, away = tmp_path / "2" / "state" / "manifest.ocdbt", tmp_path / "away"
+    hidden.rename(away)
+    monkeypatch.setattr("maro_jax.run.checkpoint.time.sleep", lambda seconds: away.rename(hidden))
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        assert checkpoints.restore(_incompressible()).step == 2 and checkpoints.steps() == [2]
 
 
 def test_unfinished_step_is_not_trusted(tmp_path):
