@@ -21,15 +21,33 @@ store() {
   gcloud storage "$@"
 }
 
+# Worker 0 uploads the run, so one that does not know its number fails and is tried again: a guess may lose the results.
 worker_index() {
+  local known="$HOME/maro/.worker" index try
+  [[ -z "${MARO_WORKER_INDEX:-}" ]] || { echo "$MARO_WORKER_INDEX" && return; }
+  for try in 0 1 2 3; do
+    sleep "$try"
+    index="$(cat "$known" 2>/dev/null || true)"
+    [[ -n "$index" ]] || index="$(ask_for_index || true)"
+    [[ "$index" =~ ^[0-9]+$ ]] || continue
+    keep_index "$index" "$known"
+    echo "$index"
+    return
+  done
+  echo "error: the metadata server does not tell this worker's number" >&2
+  return 1
+}
+
+ask_for_index() {
   local metadata=http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number
-  if [[ -n "${MARO_WORKER_INDEX:-}" ]]; then
-    echo "$MARO_WORKER_INDEX"
-  elif [[ -f "$HOME/maro/.worker" ]]; then
-    cat "$HOME/maro/.worker"
-  else
-    curl -sf -m 5 -H 'Metadata-Flavor: Google' "$metadata" | tee "$HOME/maro/.worker" || echo 0
-  fi
+  curl -sf -m 5 -H 'Metadata-Flavor: Google' "$metadata"
+}
+
+# Several calls may ask at once: the file is whole or absent.
+keep_index() {
+  [[ ! -s "$2" ]] || return 0
+  echo "$1" >"$2.$BASHPID"
+  mv "$2.$BASHPID" "$2"
 }
 
 # A process id may have been given to another program since a reboot, hence the look at its command.
@@ -46,7 +64,8 @@ venv() {
 }
 
 setup() {
-  local target
+  local target index
+  index="$(worker_index)"
   target="$(venv)"
   # A dropped connection may have left another setup at work.
   exec 9>"$HOME/maro/.setup.lock"
@@ -59,14 +78,15 @@ setup() {
       --requirement "$dir/code/pyproject.toml" --extra tpu
     touch "$target/.ok"
   fi
-  echo "maro-setup worker=$(worker_index) ok"
+  echo "maro-setup worker=$index ok"
 }
 
 start() {
-  local other
+  local other index
+  index="$(worker_index)"
   for other in "$HOME"/maro/*/; do
     if supervisor_of "${other%/}" >/dev/null; then
-      [[ "$(basename "$other")" == "$run" ]] && { echo "worker $(worker_index): already running"; return; }
+      [[ "$(basename "$other")" == "$run" ]] && { echo "worker $index: already running"; return; }
       echo "error: run $(basename "$other") is running on this TPU; stop it first: launch/tpu.sh stop" \
         "--run-id=$(basename "$other")" >&2
       return 2
@@ -75,7 +95,7 @@ start() {
   rm -f "$dir/exit-code" "$dir/stopped" "$dir/trainer.pid"
   setsid nohup bash "$dir/code/launch/tpu_worker.sh" supervise "$run" "$@" >>"$dir/worker.log" 2>&1 </dev/null 9>&- &
   echo "$!" >"$dir/supervisor.pid"
-  echo "worker $(worker_index): started"
+  echo "worker $index: started"
 }
 
 # Runs in a session of its own until the trainer has ended and its results are safe.
@@ -86,7 +106,7 @@ supervise() {
   # A machine that goes down terminates every process: the trainer saves, and this waits for it.
   trap : TERM
   echo "-- $(date -u +%FT%TZ) attempt begins: $(head -n 1 "$dir/code/code.txt" 2>/dev/null)"
-  if share "$shared" && restore "$bucket"; then
+  if worker_index >/dev/null && share "$shared" && restore "$bucket"; then
     train_to_end "$@" &
     local trainer="$!"
     echo "$trainer" >"$dir/trainer.pid"
@@ -155,7 +175,7 @@ restore() {
 
 upload() {
   local bucket="$1" index
-  index="$(worker_index)"
+  index="$(worker_index)" || return 1
   store cp "$dir/worker.log" "$bucket/$run/logs/worker-$index.log" 2>&1 || return 1
   [[ "$index" == 0 && -d "$dir/run" ]] || return 0
   # Hidden files and checkpoints that are still being written are of no use to anybody else. A link is skipped, so not
@@ -180,7 +200,8 @@ upload_at_end() {
 }
 
 report() {
-  local state=absent code="-" step=-1 stopped=no
+  local state=absent code="-" step=-1 stopped=no index
+  index="$(worker_index)"
   [[ ! -f "$dir/stopped" ]] || stopped=yes
   if supervisor_of "$dir" >/dev/null; then
     state=running
@@ -192,7 +213,7 @@ report() {
   if [[ -f "$dir/run/metrics.jsonl" ]]; then
     step="$(sed -n 's/^{"step": \([0-9]*\).*}$/\1/p' "$dir/run/metrics.jsonl" | tail -n 1)"
   fi
-  echo "maro-report worker=$(worker_index) state=$state code=$code step=${step:--1} stopped=$stopped"
+  echo "maro-report worker=$index state=$state code=$code step=${step:--1} stopped=$stopped"
 }
 
 log() {

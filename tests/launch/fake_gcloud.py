@@ -3,7 +3,8 @@
 The folder holds what the test sets beforehand and looks at afterwards:
 
 plan.json       ssh_failures: how many calls of ssh fail first; hosts; events: {step: state the slice then gets};
-                refusal: what every call of the API is answered; reason: why a request failed
+                refusal: what every call of the API is answered; reason: why a request failed;
+                unnumbered: workers must ask for their number
 queued, vm      states of the request and of its machine; absent: there is none
 worker-N/       home of worker N
 buckets/        object store
@@ -153,6 +154,8 @@ def ssh(worker: str, command: str) -> int:
             "MARO_UPLOAD_SECONDS": "0.3",
             "MARO_LIBTPU_LOCKFILE": str(home / "lockfile"),
         }
+        if orders.get("unnumbered"):
+            del environment["MARO_WORKER_INDEX"]
         ran = subprocess.run(["bash", "-c", command], cwd=home, env=environment, stdin=subprocess.DEVNULL, check=False)
         worst = worst or ran.returncode
     return worst

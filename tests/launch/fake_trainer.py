@@ -21,7 +21,7 @@ flags = dict(argument[2:].partition("=")[::2] for argument in sys.argv[1:])
 run = Path(flags["run_dir"])
 run.mkdir(exist_ok=True)
 metrics = run / "metrics.jsonl"
-worker = os.environ["MARO_WORKER_INDEX"]
+worker = os.environ.get("MARO_WORKER_INDEX", "0")
 together = flags.get("distributed") == "auto"
 journal = run / (f"attempts-{worker}.jsonl" if together else "attempts.jsonl")
 steps = journal if together else metrics  # of several workers only the first writes metrics

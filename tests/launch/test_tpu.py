@@ -59,6 +59,12 @@ class Desk:
         who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
         return subprocess.check_output(["git", *who, *arguments], cwd=self.repository, env=self.environment, text=True)
 
+    def program(self, name: str, text: str) -> None:
+        """Puts a shell script before what the system has of that name, here and on the workers."""
+        file = self.folder / "bin" / name
+        file.write_text(f"#!/bin/sh\n{text}\n")
+        file.chmod(0o755)
+
     def commit(self) -> None:
         """Makes the repository."""
         for arguments in (["init", "-q", "--template="], ["add", "-A"], ["commit", "-qm", "."]):
@@ -341,6 +347,38 @@ def test_logs_and_pull_bring_the_run_home(desk):
     assert {"worker.log", "code.txt", "run/metrics.jsonl"} <= set(pulled.split())
 
 
+# Answers from the given call on.
+METADATA = """
+echo . >>"$HOME/asked"
+[ "$(wc -l <"$HOME/asked")" -ge {first} ] || exit 28
+echo 0
+"""
+
+
+def test_a_worker_asks_for_its_number_until_it_is_told(desk):
+    """Neither the first failure nor what an older version left makes it forget that it is the one who uploads."""
+    desk.program("curl", METADATA.format(first=2))
+    home = desk.home / "maro"
+    home.mkdir()
+    (home / ".worker").touch()
+    command = ["bash", desk.repository / "launch/tpu_worker.sh", "report", "maro"]
+    for _ in range(2):
+        report = subprocess.check_output(command, env=desk.environment, text=True)
+        assert report.startswith("maro-report worker=0 state=absent")
+    assert (home / ".worker").read_text() == "0\n" and (desk.home / "asked").read_text().split() == [".", "."]
+
+
+def test_a_worker_that_is_not_told_its_number_is_tried_again_and_loses_nothing(desk):
+    desk.ready()
+    desk.order(unnumbered=True)
+    desk.program("sleep", "exec /bin/sleep 0.1")
+    desk.program("curl", METADATA.format(first=9))
+    ran = desk.tpu("babysit", "--bucket=gs://my-bucket", *flags("--plan=75,0"))
+    assert ran.returncode == 0, ran.stderr
+    assert "does not tell this worker's number" in ran.stderr
+    assert [attempt["step"] for attempt in desk.attempts()] == [1, 2]
+
+
 # -- Code -------------------------------------------------------------------------------------------------------------
 
 
@@ -466,10 +504,8 @@ def test_doctor_says_what_is_wrong(desk):
 
 def test_doctor_looks_for_the_key_in_an_agent_that_holds_others(desk):
     """As gcloud does before it reaches several workers."""
-    for name, text in (("ssh-add", 'cat "$HOME/agent"'), ("ssh-keygen", "echo 3072 SHA256:mine a@b")):
-        program = desk.folder / "bin" / name
-        program.write_text(f"#!/bin/sh\n{text}\n")
-        program.chmod(0o755)
+    desk.program("ssh-add", 'cat "$HOME/agent"')
+    desk.program("ssh-keygen", "echo 3072 SHA256:mine a@b")
     key = desk.home / ".ssh/google_compute_engine"
     key.parent.mkdir()
     key.touch()
