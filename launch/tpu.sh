@@ -690,7 +690,7 @@ logs() {
 }
 
 pull() {
-  local index folder="runs/tpu/$run_id" there="maro/$run_id"
+  local index folder="runs/tpu/$run_id" there="maro/$run_id" own=(worker.log run)
   [[ -n "$dry_run" ]] || mkdir -p "$ROOT/$folder"
   if [[ -n "$bucket" ]]; then
     cloud 3 1800 storage rsync --recursive --exclude='(^|.*/)checkpoints/.*|.*\.tar\.gz' "$bucket/$run_id" \
@@ -699,8 +699,10 @@ pull() {
     require zone
     know_type
     for ((index = 0; index < $(hosts_of "$type"); index++)); do
-      on "$index" 2 300 "cd $there && touch worker.log && tar -czf pull.tar.gz --ignore-failed-read \
---exclude=checkpoints --exclude=.lock worker.log run -C code code.txt code.diff"
+      # In a shared folder the run is a link here, and the same to all: the first brings what it leads to.
+      ((index == 0)) || own=(worker.log)
+      on "$index" 2 300 "cd $there && touch worker.log && tar -czhf pull.tar.gz --ignore-failed-read \
+--exclude=checkpoints --exclude=.lock ${own[*]} -C code code.txt code.diff"
       tpus 3 900 tpu-vm scp "$name:$there/pull.tar.gz" "$ROOT/$folder/worker-$index.tar.gz" --worker="$index"
     done
   fi

@@ -107,6 +107,11 @@ class Desk:
         """What the stub trainer wrote down, one entry an attempt."""
         return [json.loads(line) for line in (self.cloud / where / "attempts.jsonl").read_text().splitlines()]
 
+    def pulled(self, worker: int) -> set[str]:
+        """Names in the archive that came home from a worker."""
+        archive = self.repository / f"runs/tpu/maro/worker-{worker}.tar.gz"
+        return set(subprocess.check_output(["tar", "-tf", archive], text=True).split())
+
 
 @pytest.fixture(scope="module")
 def quiet_desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
@@ -343,8 +348,17 @@ def test_logs_and_pull_bring_the_run_home(desk):
     desk.tpu("train", *flags("--plan=hang"))
     assert "worker-0 | step 1: hang" in desk.tpu("logs").stdout
     assert desk.tpu("pull").returncode == 0
-    pulled = subprocess.check_output(["tar", "-tf", desk.repository / "runs/tpu/maro/worker-0.tar.gz"], text=True)
-    assert {"worker.log", "code.txt", "run/metrics.jsonl"} <= set(pulled.split())
+    assert {"worker.log", "code.txt", "run/metrics.jsonl"} <= desk.pulled(0)
+
+
+def test_pull_follows_the_link_to_a_shared_folder(desk):
+    desk.ready(hosts=2)
+    (desk.folder / "shared").mkdir()
+    slice_of_two = ("--type=v4-16", f"--shared={desk.folder}/shared")
+    assert desk.tpu("train", *slice_of_two, *flags("--plan=hang")).returncode == 0
+    assert desk.tpu("pull", *slice_of_two).returncode == 0
+    assert {"worker.log", "run/metrics.jsonl"} <= desk.pulled(0)
+    assert desk.pulled(1) == {"worker.log", "code.txt", "code.diff"}
 
 
 # Answers from the given call on.
