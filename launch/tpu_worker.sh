@@ -106,7 +106,11 @@ supervise() {
   # A machine that goes down terminates every process: the trainer saves, and this waits for it.
   trap : TERM
   echo "-- $(date -u +%FT%TZ) attempt begins: $(head -n 1 "$dir/code/code.txt" 2>/dev/null)"
-  if worker_index >/dev/null && share "$shared" && restore "$bucket"; then
+  if ! { worker_index >/dev/null && share "$shared" && restore "$bucket"; }; then
+    code=69
+  elif [[ -f "$dir/stopped" ]]; then
+    code=75 # stopped before there was a trainer that could save
+  else
     train_to_end "$@" &
     local trainer="$!"
     echo "$trainer" >"$dir/trainer.pid"
@@ -114,8 +118,6 @@ supervise() {
     code=0
     wait_for "$trainer" || code="$?"
     [[ -z "$uploader" ]] || kill -KILL "$uploader" 2>/dev/null || true
-  else
-    code=69
   fi
   [[ "$code" != 134 ]] || echo "-- JAX ended this process, most likely since another host was lost"
   echo "-- $(date -u +%FT%TZ) attempt ended with exit code $code"
@@ -223,12 +225,16 @@ log() {
 }
 
 stop() {
-  local supervisor waited=0
+  local supervisor waited=0 told=""
   touch "$dir/stopped"
   if supervisor="$(supervisor_of "$dir")"; then
-    # Once and to the trainer only: a second signal would make it leave without saving.
-    kill -TERM "$(cat "$dir/trainer.pid")" 2>/dev/null || true
     while kill -0 "$supervisor" 2>/dev/null && ((waited < $1 * 5)); do
+      # Once and to the trainer only: a second signal would make it leave without saving. While a run is still being
+      # restored there is no trainer.
+      if [[ -z "$told" && -s "$dir/trainer.pid" ]]; then
+        kill -TERM "$(cat "$dir/trainer.pid")" 2>/dev/null || true
+        told=yes
+      fi
       sleep 0.2
       waited=$((waited + 1))
     done

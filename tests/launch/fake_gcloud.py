@@ -4,7 +4,7 @@ The folder holds what the test sets beforehand and looks at afterwards:
 
 plan.json       ssh_failures: how many calls of ssh fail first; hosts; events: {step: state the slice then gets};
                 refusal: what every call of the API is answered; reason: why a request failed;
-                unnumbered: workers must ask for their number
+                unnumbered: workers must ask for their number; slow: {verb of storage: seconds that a call takes}
 queued, vm      states of the request and of its machine; absent: there is none
 worker-N/       home of worker N
 buckets/        object store
@@ -203,6 +203,9 @@ def place(name: str) -> Path:
 
 def storage(verb: str, *names: str, options: dict[str, str]) -> int:
     """ls, cp, rm, rsync and buckets describe."""
+    slow = plan().get("slow", {})
+    assert isinstance(slow, dict)
+    time.sleep(slow.get(verb, 0))
     if verb == "buckets":
         print("US-EAST5")
     elif verb == "ls":

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -280,6 +281,32 @@ def test_stop_lets_the_trainer_save_and_stays_stopped(desk):
     assert "state=ended code=75 step=1 stopped=yes" in report
     assert not (desk.cloud / "worker-0/lockfile").exists()
     assert (desk.cloud / "buckets/my-bucket/maro/run/metrics.jsonl").exists()
+
+
+def test_stop_reaches_a_run_that_is_still_being_restored(desk):
+    desk.ready()
+    desk.order(slow={"ls": 3})
+    desk.tpu("train", "--bucket=gs://my-bucket", *flags("--plan=hang"))
+    ran = desk.tpu("stop", "--stop-seconds=30")
+    assert ran.returncode == 0 and "was killed" not in ran.stdout
+    assert "state=ended code=75 step=-1 stopped=yes" in desk.tpu("status").stdout
+    assert not (desk.cloud / "worker-0/maro/maro/run").exists()
+
+
+def test_stop_waits_for_a_trainer_that_is_about_to_start(desk):
+    desk.ready()
+    there = desk.cloud / "worker-0/maro/maro"
+    desk.tpu("train", *flags("--plan=hang"))
+    pid = there / "trainer.pid"
+    pid.rename(there / "later")
+    stop = ["bash", there / "code/launch/tpu_worker.sh", "stop", "maro", "30"]
+    with subprocess.Popen(stop, env=desk.environment | {"HOME": str(desk.cloud / "worker-0")}) as stopping:
+        while not (there / "stopped").exists():
+            time.sleep(0.05)
+        time.sleep(0.5)
+        (there / "later").rename(pid)
+        assert stopping.wait(timeout=60) == 0
+    assert "state=ended code=75 step=1 stopped=yes" in desk.tpu("status").stdout
 
 
 def test_babysit_takes_over_a_run_and_leaves_one_that_was_stopped(desk):
