@@ -117,7 +117,7 @@ supervise() {
     [[ "$bucket" == - ]] || { upload_forever "$bucket" & uploader="$!"; }
     code=0
     wait_for "$trainer" || code="$?"
-    [[ -z "$uploader" ]] || kill -KILL "$uploader" 2>/dev/null || true
+    [[ -z "$uploader" ]] || stop_uploading "$uploader"
   fi
   [[ "$code" != 134 ]] || echo "-- JAX ended this process, most likely since another host was lost"
   echo "-- $(date -u +%FT%TZ) attempt ended with exit code $code"
@@ -187,7 +187,22 @@ upload() {
 }
 
 upload_forever() {
-  while sleep "${MARO_UPLOAD_SECONDS:-60}"; do upload "$1" >/dev/null || true; done
+  local nap=""
+  # Told to end, it ends between two calls of the store and never leaves one at work: that one could still delete, by
+  # its old list of files, what a later upload has brought.
+  trap '[[ -z "$nap" ]] || kill "$nap"; exit 0' TERM
+  while :; do
+    sleep "${MARO_UPLOAD_SECONDS:-60}" &
+    nap="$!"
+    wait "$nap" || true
+    nap=""
+    upload "$1" >/dev/null || true
+  done
+}
+
+stop_uploading() {
+  kill -TERM "$1" 2>/dev/null || true
+  wait_for "$1" || true
 }
 
 upload_at_end() {

@@ -5,6 +5,7 @@ The folder holds what the test sets beforehand and looks at afterwards:
 plan.json       ssh_failures: how many calls of ssh fail first; hosts; events: {step: state the slice then gets};
                 refusal: what every call of the API is answered; reason: why a request failed;
                 unnumbered: workers must ask for their number; slow: {verb of storage: seconds that a call takes}
+                (what rsync copies it looks for beforehand)
 queued, vm      states of the request and of its machine; absent: there is none
 worker-N/       home of worker N
 buckets/        object store
@@ -205,7 +206,8 @@ def storage(verb: str, *names: str, options: dict[str, str]) -> int:
     """ls, cp, rm, rsync and buckets describe."""
     slow = plan().get("slow", {})
     assert isinstance(slow, dict)
-    time.sleep(slow.get(verb, 0))
+    if verb != "rsync":
+        time.sleep(slow.get(verb, 0))
     if verb == "buckets":
         print("US-EAST5")
     elif verb == "ls":
@@ -221,16 +223,20 @@ def storage(verb: str, *names: str, options: dict[str, str]) -> int:
         if place(names[0]).is_symlink():
             print(f"WARNING: Skipping symlink {names[0]}\nERROR: Did not find existing container", file=sys.stderr)
             return 1
-        rsync(place(names[0]), place(names[1]), options)
+        rsync(place(names[0]), place(names[1]), options, slow.get(verb, 0))
     return 0
 
 
-def rsync(source: Path, target: Path, options: dict[str, str]) -> None:
+def rsync(source: Path, target: Path, options: dict[str, str], seconds: float) -> None:
     """Makes `target` a copy of `source`, but for excluded names."""
     assert source.is_dir()
     excluded = re.compile(options.get("exclude") or "(?!)")
     names = {str(f.relative_to(source)) for f in source.rglob("*") if f.is_file()}
     names = {name for name in names if not excluded.match(name)}
+    journal = CLOUD / "rsync.txt"
+    with journal.open("a") as file:
+        file.write("begin\n")
+    time.sleep(seconds)
     for name in names:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         part = target / f"{name}.part"
@@ -239,6 +245,8 @@ def rsync(source: Path, target: Path, options: dict[str, str]) -> None:
     if "delete-unmatched-destination-objects" in options:
         for file in [f for f in target.rglob("*") if f.is_file() and str(f.relative_to(target)) not in names]:
             file.unlink()
+    with journal.open("a") as file:
+        file.write("end\n")
 
 
 if __name__ == "__main__":

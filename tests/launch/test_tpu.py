@@ -309,6 +309,22 @@ def test_stop_waits_for_a_trainer_that_is_about_to_start(desk):
     assert "state=ended code=75 step=1 stopped=yes" in desk.tpu("status").stdout
 
 
+def test_the_last_upload_begins_when_the_one_before_has_ended(desk):
+    """Which would else delete what is new."""
+    desk.ready()
+    desk.order(slow={"rsync": 1.5})
+    desk.tpu("train", "--bucket=gs://my-bucket", *flags("--plan=hang"))
+    journal = desk.cloud / "rsync.txt"
+    while not journal.exists():
+        time.sleep(0.05)
+    (desk.cloud / "worker-0/maro/maro/run/late.txt").touch()
+    assert desk.tpu("stop").returncode == 0
+    time.sleep(2)
+    events = journal.read_text().split()
+    assert events == ["begin", "end"] * (len(events) // 2) and len(events) >= 4
+    assert (desk.cloud / "buckets/my-bucket/maro/run/late.txt").exists()
+
+
 def test_babysit_takes_over_a_run_and_leaves_one_that_was_stopped(desk):
     desk.ready()
     desk.tpu("train", "--bucket=gs://my-bucket", *flags("--plan=hang"))
