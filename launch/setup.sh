@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts beside it. Defines
 #   ROOT           the repository
 #   PYTHON_VENV    the Python of ROOT/.venv, after
