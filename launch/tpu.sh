@@ -18,7 +18,7 @@
 #   doctor       check gcloud, account, project, zone, ssh key, bucket, working tree
 #   help         this text
 #
-# Options; each may also be set as MARO_TPU_NAME, MARO_TPU_ZONE and so on (switches: =1)
+# Options; each may also be set as MARO_TPU_NAME, MARO_TPU_ZONE and so on (switches: =1), which options override
 #   --name=maro            of the slice                     --zone=us-east5-b      required
 #   --type=v6e-8           accelerator type                 --project=ID           default: gcloud's own
 #   --runtime=VERSION      default: the one for the type    --network=NETWORK      --service-account=EMAIL
@@ -47,6 +47,7 @@ readonly ROOT
 readonly VERBS="create status setup train babysit logs pull ssh stop delete doctor help"
 readonly VALUES="name zone project type runtime network service-account bucket run-id env-file retries stall-minutes
   poll stop-seconds worker lines shared mount"
+readonly KINDS="spot reserved on-demand"
 readonly SWITCHES="spot reserved on-demand dirty delete-when-done follow yes dry-run"
 
 name="${MARO_TPU_NAME:-maro}" zone="${MARO_TPU_ZONE:-}" project="${MARO_TPU_PROJECT:-}" type="${MARO_TPU_TYPE:-}"
@@ -133,8 +134,29 @@ secret_names() { sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p' "$env_file" | pa
 
 is_one_of() { [[ " $2 " == *[[:space:]]"$1"[[:space:]]* ]]; }
 
+# Before the options are read: switches that are set as variables become 1 or empty.
+read_switches() {
+  local option variable
+  for option in $SWITCHES; do
+    variable="${option//-/_}"
+    case "${!variable}" in
+      "" | 1) ;;
+      0) printf -v "$variable" '%s' "" ;;
+      *)
+        refuse "MARO_TPU_$(tr '[:lower:]' '[:upper:]' <<<"$variable")=${!variable} must be 1 (on)," \
+          "or 0 or empty (off)" ;;
+    esac
+  done
+}
+
+# A kind of capacity that is given as an option replaces the one that a variable names.
+forget_kind() {
+  [[ -z "$kind_given" ]] || return 0
+  spot="" reserved="" on_demand="" kind_given=1
+}
+
 parse() {
-  local option value
+  local option value kind_given=""
   while (($#)); do
     [[ "$1" != -- ]] || { shift && rest=("$@") && return; }
     [[ "$1" == --* ]] || refuse "unexpected argument ${1%%=*}; options have the form --name=value," \
@@ -143,6 +165,7 @@ parse() {
     if is_one_of "$option" "$SWITCHES"; then
       [[ "$1" != *=* ]] || refuse "--$option takes no value"
       value=1
+      ! is_one_of "$option" "$KINDS" || forget_kind
     elif is_one_of "$option" "$VALUES"; then
       if [[ "$1" == *=* ]]; then
         value="${1#*=}"
@@ -799,7 +822,8 @@ doctor() {
   check "a zone is set" "--zone=us-east5-b" test -n "$zone"
   [[ -z "$zone" || -z "$type" ]] || check "$type exists in $zone" \
     "gcloud compute tpus accelerator-types list --zone=$zone" tpus 1 60 accelerator-types describe "$type"
-  check "the ssh key is in the agent, or needs neither that nor a passphrase" "ssh-add ~/.ssh/google_compute_engine" ssh_key_is_usable
+  check "the ssh key is in the agent, or needs neither that nor a passphrase" "ssh-add ~/.ssh/google_compute_engine" \
+    ssh_key_is_usable
   if [[ -n "$bucket" ]]; then
     check "$bucket can be written" "check its name and your rights" bucket_is_writable
     check "$bucket lies in the zone's region" "reading and writing across regions is slow and costs" bucket_is_near
@@ -818,6 +842,7 @@ main() {
   refuse_secrets "$verb" "$@"
   is_one_of "$verb" "$VERBS" ||
     refuse "there is no verb ${verb%%=*}; allowed: ${VERBS// /, }, for example launch/tpu.sh status"
+  [[ "$verb" == help ]] || read_switches
   parse "$@"
   # Commands are shown on the standard output where they are the result, else beside it.
   if [[ -n "$dry_run" ]]; then exec 3>&1; else exec 3>&2; fi

@@ -24,7 +24,7 @@ UV = """#!/bin/sh
 if [ "$1" = venv ]; then
   for last; do :; done
   mkdir -p "$last/bin"
-  printf '#!/bin/sh\\nexec {python} -S "$@"\\n' >"$last/bin/python"
+  printf '#!/bin/sh\\nexec {python} "$@"\\n' >"$last/bin/python"
   chmod +x "$last/bin/python"
 fi
 echo "$@" >>"$HOME/uv.log"
@@ -34,7 +34,7 @@ echo "$@" >>"$HOME/uv.log"
 class Desk:
     """A user's desk: a small repository with the launcher, a fake cloud, and a clean environment."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, python: str = f"{sys.executable} -S"):
         self.folder = folder
         self.repository, self.cloud, self.home = folder / "repository", folder / "cloud", folder / "home"
         bin_folder = folder / "bin"
@@ -48,7 +48,7 @@ class Desk:
         (self.repository / "launch/constraints.txt").write_text("jax==0\n")
         (self.repository / ".gitignore").write_text("/runs/\n__pycache__/\n")
         programs = {"gcloud": f'#!/bin/sh\nexec {sys.executable} -I -S {HERE / "fake_gcloud.py"} "$@"\n'}
-        programs["uv"] = UV.replace("{python}", sys.executable)
+        programs["uv"] = UV.replace("{python}", python)
         for name, text in programs.items():
             (bin_folder / name).write_text(text)
             (bin_folder / name).chmod(0o755)
@@ -77,14 +77,14 @@ class Desk:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(int(file.read_text()), signal.SIGKILL)
 
-    def tpu(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def tpu(self, *arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
         """Runs the launcher, with --zone, --type and no pauses."""
         verb, *rest = arguments
         defaults = {"MARO_TPU_ZONE": "us-east5-b", "MARO_TPU_TYPE": "v6e-8", "MARO_TPU_POLL": "0"}
         return subprocess.run(
             ["bash", str(self.repository / "launch/tpu.sh"), verb, *rest],
             env=self.environment | defaults | environment,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=300,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=timeout,
         )  # fmt: skip
 
     def order(self, **plan: Any) -> None:
@@ -547,6 +547,44 @@ def test_a_mistake_is_answered_in_one_sentence(quiet_desk, arguments, reason):
     ran = quiet_desk.tpu(*arguments)
     assert ran.returncode == 2 and ran.stdout == "" and quiet_desk.calls() == []
     assert ran.stderr.startswith("error: ") and ran.stderr.count("\n") == 1 and reason in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("SPOT", "true"), ("YES", "no"), ("DELETE_WHEN_DONE", "2"), ("DRY_RUN", " ")]
+)
+def test_a_switch_that_is_set_as_a_variable_is_on_or_off(quiet_desk, variable, value):
+    ran = quiet_desk.tpu("create", **{f"MARO_TPU_{variable}": value})
+    assert ran.returncode == 2 and quiet_desk.calls() == []
+    assert ran.stderr == f"error: MARO_TPU_{variable}={value} must be 1 (on), or 0 or empty (off)\n"
+    assert quiet_desk.tpu("help", **{f"MARO_TPU_{variable}": value}).returncode == 0
+
+
+def test_a_variable_that_says_no_does_not_say_yes(desk):
+    desk.ready()
+    refused = desk.tpu("delete", MARO_TPU_YES="0")
+    assert refused.returncode == 2 and "--yes" in refused.stderr and (desk.cloud / "vm").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "kind"),
+    [
+        ([], {"SPOT": "1"}, "--spot"),
+        ([], {"SPOT": "0", "RESERVED": "1"}, "--reserved"),
+        (["--on-demand"], {"SPOT": "1"}, None),
+        (["--reserved"], {"SPOT": "1", "ON_DEMAND": "1"}, "--reserved"),
+    ],
+)
+def test_options_count_before_variables(quiet_desk, arguments, variables, kind):
+    named = {f"MARO_TPU_{name}": value for name, value in variables.items()}
+    ran = quiet_desk.tpu("create", "--dry-run", *arguments, **named)
+    assert ran.returncode == 0, ran.stderr
+    asked = set(ran.stdout.split()) & {"--spot", "--reserved", "--on-demand"}
+    assert asked == ({kind} if kind else set())
+
+
+def test_two_kinds_of_capacity_are_refused_as_variables_too(quiet_desk):
+    ran = quiet_desk.tpu("create", "--dry-run", MARO_TPU_SPOT="1", MARO_TPU_RESERVED="1")
+    assert ran.returncode == 2 and "exclude one another" in ran.stderr
 
 
 def test_doctor_says_what_is_wrong(desk):
