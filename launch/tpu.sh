@@ -26,7 +26,8 @@
 #   --bucket=gs://B        where the run is kept while it goes on; `babysit` needs it, since a preempted disk is lost
 #   --run-id=NAME          of the run, the same over all attempts; default: the slice's name
 #   --env-file=FILE        secrets for the trainer, NAME=value lines taken literally, mode 0600
-#   --dirty                ship uncommitted changes too (kept beside the run as code.diff)
+#   --dirty                ship uncommitted changes too; the run's folder has them as code.diff, beside
+#                          code.txt, the commit
 #   --retries=30           `babysit` gives up after so many new starts
 #   --stall-minutes=180    `babysit` starts again when no step was done for so long; 0: never
 #   --delete-when-done     `babysit` gives the slice back at the end

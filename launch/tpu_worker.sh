@@ -100,7 +100,7 @@ start() {
 
 # Runs in a session of its own until the trainer has ended and its results are safe.
 supervise() {
-  local bucket="$1" shared="$2" code=0 uploader=""
+  local bucket="$1" shared="$2" code=0 trainer keeper="" uploader=""
   shift 2
   echo "$$" >"$dir/supervisor.pid"
   # A machine that goes down terminates every process: the trainer saves, and this waits for it.
@@ -111,12 +111,15 @@ supervise() {
   elif [[ -f "$dir/stopped" ]]; then
     code=75 # stopped before there was a trainer that could save
   else
+    if is_new_run && keep_diff; then keeper=due; fi
     train_to_end "$@" &
-    local trainer="$!"
+    trainer="$!"
     echo "$trainer" >"$dir/trainer.pid"
+    [[ -z "$keeper" ]] || { keep_commit "$trainer" & keeper="$!"; }
     [[ "$bucket" == - ]] || { upload_forever "$bucket" & uploader="$!"; }
     code=0
     wait_for "$trainer" || code="$?"
+    [[ -z "$keeper" ]] || wait_for "$keeper" || true
     [[ -z "$uploader" ]] || stop_uploading "$uploader"
   fi
   [[ "$code" != 134 ]] || echo "-- JAX ended this process, most likely since another host was lost"
@@ -137,6 +140,23 @@ train_to_end() {
   fi
   cd "$dir/code"
   PYTHONPATH="$dir/code" exec "$(venv)/bin/python" -P -m maro_jax.train --run_dir="$dir/run" "$@"
+}
+
+# Of several workers the first keeps what is known of the code, and only of that which the run begins with.
+is_new_run() { [[ ! -e "$dir/run/config.json" && "$(worker_index)" == 0 ]]; }
+
+# The only file that the trainer accepts in the folder of a new run.
+keep_diff() {
+  rm -f "$dir/run/code.diff"
+  [[ -s "$dir/code/code.diff" ]] || return 0
+  mkdir -p "$dir/run" && cp "$dir/code/code.diff" "$dir/run/code.diff"
+}
+
+# As soon as the trainer has made the folder its own.
+keep_commit() {
+  trap - TERM
+  while [[ ! -e "$dir/run/config.json" ]] && kill -0 "$1" 2>/dev/null; do sleep 0.2; done
+  [[ ! -e "$dir/run/config.json" ]] || cp "$dir/code/code.txt" "$dir/run/code.txt"
 }
 
 # `wait` also returns when a trapped signal comes.

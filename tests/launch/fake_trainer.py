@@ -20,9 +20,14 @@ from pathlib import Path
 flags = dict(argument[2:].partition("=")[::2] for argument in sys.argv[1:])
 run = Path(flags["run_dir"])
 run.mkdir(exist_ok=True)
+config = run / "config.json"
 metrics = run / "metrics.jsonl"
 worker = os.environ.get("MARO_WORKER_INDEX", "0")
 together = flags.get("distributed") == "auto"
+if not config.exists() and (worker == "0" or not together):
+    foreign = {file.name for file in run.iterdir()} - {"code.diff"}
+    assert together or not foreign, foreign  # as the trainer does
+    config.write_text("{}")
 journal = run / (f"attempts-{worker}.jsonl" if together else "attempts.jsonl")
 steps = journal if together else metrics  # of several workers only the first writes metrics
 step = len(steps.read_text().splitlines()) + 1 if steps.exists() else 1

@@ -455,6 +455,36 @@ def test_uncommitted_changes_are_shipped_only_when_asked_for(desk):
     assert desk.git("status", "--porcelain").split() == ["M", "maro_jax/train.py", "??", "untracked.txt"]
 
 
+def test_the_run_keeps_the_code_that_it_began_with(desk):
+    with (desk.repository / "maro_jax/train.py").open("a") as file:
+        file.write("# changed\n")
+    desk.order(events={"1": "PREEMPTED"})
+    arguments = ("--dirty", "--bucket=gs://my-bucket", *flags("--plan=hang,hang,0"))
+    with subprocess.Popen(
+        ["bash", desk.repository / "launch/tpu.sh", "babysit", "--zone=us-east5-b", "--type=v6e-8", "--poll=0"]
+        + list(arguments), env=desk.environment, stderr=subprocess.PIPE, text=True,
+    ) as babysitter:  # fmt: skip
+        assert babysitter.stderr is not None
+        assert any("running, step 2" in line for line in babysitter.stderr)
+        babysitter.kill()
+    assert desk.tpu("stop").returncode == 0
+    desk.git("commit", "-qam", "another")
+    assert desk.tpu("babysit", *arguments).returncode == 0
+    assert len(desk.attempts()) == 3
+    run, first = desk.cloud / "buckets/my-bucket/maro/run", desk.git("rev-parse", "HEAD~").strip()
+    assert (run / "code.txt").read_text() == f"{first} with uncommitted changes, see code.diff\n"
+    assert "+# changed" in (run / "code.diff").read_text()
+    code = desk.cloud / "worker-0/maro/maro/code"
+    assert (code / "code.txt").read_text() == desk.git("rev-parse", "HEAD") and not (code / "code.diff").read_text()
+
+
+def test_a_run_without_uncommitted_changes_keeps_its_commit_alone(desk):
+    desk.ready()
+    assert desk.tpu("babysit", "--bucket=gs://my-bucket", *flags("--plan=0")).returncode == 0
+    run = desk.cloud / "buckets/my-bucket/maro/run"
+    assert (run / "code.txt").read_text() == desk.git("rev-parse", "HEAD") and not (run / "code.diff").exists()
+
+
 # -- Secrets ----------------------------------------------------------------------------------------------------------
 
 CANARIES = {"HF_TOKEN": "hf_canaryCANARY12345", "WANDB_API_KEY": "wandb-canary-67890abc"}
