@@ -151,9 +151,9 @@ def assert_equal(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> N
         np.testing.assert_array_equal(np.asarray(left[name]), np.asarray(right[name]), err_msg=name)
 
 
-def metrics(run_dir: Path) -> list[dict[str, Any]]:
+def metrics(run_dir: Path, iterations: int = ITERATIONS) -> list[dict[str, Any]]:
     """A run's metrics without what a clock measured."""
-    rows = Metrics(run_dir / "metrics.jsonl", resumed_step=ITERATIONS).rows()
+    rows = Metrics(run_dir / "metrics.jsonl", resumed_step=iterations).rows()
     clocked = ("rollout_of_floor", "mfu")
     return [
         {name: value for name, value in row.items() if "second" not in name and name not in clocked} for row in rows

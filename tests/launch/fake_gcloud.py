@@ -5,7 +5,9 @@ The folder holds what the test sets beforehand and looks at afterwards:
 plan.json       ssh_failures: how many calls of ssh fail first; hosts; events: {step: state the slice then gets};
                 refusal: what every call of the API is answered; reason: why a request failed;
                 unnumbered: workers must ask for their number; slow: {verb of storage: seconds that a call takes}
-                (what rsync copies it looks for beforehand)
+                (what rsync copies it looks for beforehand); preemptions: so many strike, each once the bucket has a
+                newer checkpoint than at the one before
+struck.txt      those checkpoints
 queued, vm      states of the request and of its machine; absent: there is none
 worker-N/       home of worker N
 buckets/        object store
@@ -170,12 +172,30 @@ def let_things_happen() -> None:
     assert isinstance(events, dict)
     steps = [str(json.loads(line)["step"]) for file in metrics for line in file.read_text().splitlines()]
     due = [step for step in steps if step in events]
-    if due:
+    left = int(orders.get("preemptions", 0))
+    saved, struck = newest_checkpoint(), CLOUD / "struck.txt"
+    before = [int(line) for line in struck.read_text().split()] if struck.exists() else [0]
+    if left and saved > before[-1]:
+        with struck.open("a") as file:
+            file.write(f"{saved}\n")
+        (CLOUD / "plan.json").write_text(json.dumps(orders | {"preemptions": left - 1}))
+        preempt("ACTIVE")
+    elif due:
         state = events.pop(due[0])
         (CLOUD / "plan.json").write_text(json.dumps(orders | {"events": events}))
-        (CLOUD / "queued").write_text("SUSPENDED" if state == "SUSPENDED" else "ACTIVE")
-        (CLOUD / "vm").write_text("PREEMPTED")
-        kill_workers()
+        preempt("SUSPENDED" if state == "SUSPENDED" else "ACTIVE")
+
+
+def newest_checkpoint() -> int:
+    """The step of the newest checkpoint that has begun to arrive in the bucket; 0: none."""
+    return max((int(f.name) for f in CLOUD.glob("buckets/*/*/run/checkpoints/*") if f.name.isdigit()), default=0)
+
+
+def preempt(queued: str) -> None:
+    """Takes the machine away; the request for it is then as given."""
+    (CLOUD / "queued").write_text(queued)
+    (CLOUD / "vm").write_text("PREEMPTED")
+    kill_workers()
 
 
 def kill_workers() -> None:
