@@ -13,7 +13,7 @@ import numpy as np
 from games.core import GameSpec
 from maro_jax.pnlc.actors import Actor
 from maro_jax.pnlc.agents import Agent
-from maro_jax.selfplay.episodes import API, Episodes, RolloutPlan
+from maro_jax.selfplay.episodes import API, HEURISTIC, Episodes, RolloutPlan
 
 NORMAL_95 = 1.959964
 CALLS_OF_LANES = 4  # games of one call for each lane, so that few lanes wait for the last game
@@ -88,7 +88,8 @@ class Played:
       value: float64[E], the measure of each game of the plan, the mean of the agent's seats.
       faulty: bool[E], games in which a scripted player had to make a move for the agent.
       decisions: replies that were due.
-      games_per_second: of all calls but the first, which compiles the programs; of that one if there is no other.
+      games_per_second: of the plan's games, in all calls but the first, which compiles the programs; of that one if
+        there is no other.
     """
 
     value: np.ndarray
@@ -105,8 +106,7 @@ class Batch:
       plan: these games of it.
       episodes: on the host.
       faulty: bool[E], games in which a scripted player had to make a move for the agent.
-      decisions: replies that were due; those of games that only filled up a short batch count too.
-      games: that were played, with those that filled it up.
+      decisions: replies that were due.
       seconds: that it took.
     """
 
@@ -114,7 +114,6 @@ class Batch:
     episodes: Episodes
     faulty: np.ndarray
     decisions: int
-    games: int
     seconds: float
 
 
@@ -127,18 +126,30 @@ def play_batches(
     size = min(CALLS_OF_LANES * lanes, total)
     for first in range(0, total, size):
         began, decisions = time.perf_counter(), 0
-        index = np.arange(first, first + size) % total  # a short last batch repeats; repeats are dropped
-        games = actor.open(jax.tree.map(lambda leaf, i=index: leaf[i], plan), lanes, key)
+        kept = min(size, total - first)
+        games = actor.open(_filled(plan, first, size), lanes, key)
         while turns := games.run():
             agent.decide(games, turns)
             decisions += len(turns)
             progress(min(first + games.over, total))
-        kept = min(size, total - first)
         faulty = np.zeros(size, bool)
         faulty[[episode for episode, _ in games.replaced]] = True
         episodes = jax.tree.map(lambda leaf, n=kept: leaf[:n], games.episodes())
-        mine = jax.tree.map(lambda leaf, i=index[:kept]: leaf[i], plan)
-        yield Batch(mine, episodes, faulty[:kept], decisions, size, time.perf_counter() - began)
+        mine = jax.tree.map(lambda leaf, at=first, n=kept: leaf[at : at + n], plan)
+        yield Batch(mine, episodes, faulty[:kept], decisions, time.perf_counter() - began)
+
+
+def _filled(plan: RolloutPlan, first: int, size: int) -> RolloutPlan:
+    """So many games of a plan from the first on; what is missing at its end repeats games among scripted players.
+
+    All batches are of one size, so that one program serves them. Nobody is asked for a reply in a repeated game, which
+    is dropped: a model behind an API is paid for every reply.
+    """
+    total = len(plan.episode)
+    index = np.arange(first, first + size)
+    part = jax.tree.map(lambda leaf: leaf[index % total], plan)
+    holders = np.where(index[:, None] < total, part.holders, HEURISTIC).astype(np.int8)
+    return dataclasses.replace(part, holders=holders)
 
 
 def play(
@@ -165,7 +176,7 @@ def play(
     for batch in play_batches(actor, agent, plan, lanes, key, progress):
         values.append(measured.scale * outcome_of(spec, batch.episodes, batch.plan) + measured.shift)
         faulty.append(batch.faulty)
-        costs.append((batch.decisions, batch.games, batch.seconds))
+        costs.append((batch.decisions, len(batch.faulty), batch.seconds))
     decisions, games, seconds = np.array(costs).T
     later = slice(1 if len(costs) > 1 else 0, None)
     rate = games[later].sum() / seconds[later].sum()
@@ -206,9 +217,11 @@ class Standing:
 
     Attributes:
       agent: its name.
-      measure: of all clean deals.
+      measure: of the deals that all agents played without a fault.
       sides: of each side by itself.
       difference: to the first agent, deal by deal; None for that agent.
+      own: its measure of the deals that it played without a fault itself, whatever became of the others there.
+      with_faulty_games: its measure of all deals, with a scripted player's moves where it made none.
       faulty_games: games in which a scripted player had to move for it.
       games_per_second: in a batch, environment and opponents included.
       seconds_per_decision: the median with one game at a time; None where it was not taken.
@@ -218,6 +231,8 @@ class Standing:
     measure: Estimate
     sides: dict[str, Estimate]
     difference: Estimate | None
+    own: Estimate
+    with_faulty_games: Estimate
     faulty_games: int
     games_per_second: float
     seconds_per_decision: float | None
@@ -226,14 +241,19 @@ class Standing:
 def standings(played: dict[str, Played], sides: Sequence[str], seconds: dict[str, list[float]]) -> list[Standing]:
     """Compares agents with the first of them on the deals that all of them played without a fault.
 
+    One agent's faults so take deals from all of them, and all deals where a server gave up early; what an agent did by
+    itself is therefore told too.
+
     Args:
       played: by agent, on one `contest_plan`.
       sides: names of the sides that are measured.
       seconds: per decision, by agent.
     """
     turns = len(sides)
-    clean = ~np.any([each.faulty.reshape(-1, turns).any(axis=1) for each in played.values()], axis=0)
-    values = {name: each.value.reshape(-1, turns)[clean] for name, each in played.items()}
+    sound = {name: ~each.faulty.reshape(-1, turns).any(axis=1) for name, each in played.items()}
+    of_all = {name: each.value.reshape(-1, turns) for name, each in played.items()}
+    clean = np.all(list(sound.values()), axis=0)
+    values = {name: each[clean] for name, each in of_all.items()}
     reference = next(iter(values))
     found = []
     for name, value in values.items():
@@ -243,6 +263,8 @@ def standings(played: dict[str, Played], sides: Sequence[str], seconds: dict[str
             measure=Estimate.of(value.mean(axis=1)),
             sides={side: Estimate.of(value[:, index]) for index, side in enumerate(sides)},
             difference=None if name == reference else Estimate.of((value - values[reference]).mean(axis=1)),
+            own=Estimate.of(of_all[name][sound[name]].mean(axis=1)),
+            with_faulty_games=Estimate.of(of_all[name].mean(axis=1)),
             faulty_games=int(played[name].faulty.sum()),
             games_per_second=played[name].games_per_second,
             seconds_per_decision=float(np.median(taken)) if taken else None,

@@ -206,10 +206,24 @@ def report(result: dict[str, Any]) -> str:
             ["agent", *(f"as {side}" for side in sides)],
             [[each["agent"], *(_with_interval(each["sides"][side]) for side in sides)] for each in found],
         ))  # fmt: skip
+    return "\n".join([*lines, *_of_faults(found)])
+
+
+def _of_faults(found: list[dict[str, Any]]) -> list[str]:
+    """What is told where a scripted player had to move for an agent: each agent by itself."""
+    from maro_jax.run.console import table
+
     faulty = sum(each["faulty_games"] for each in found)
-    if faulty:
-        lines.append(f"{faulty} games with moves that a scripted player made are left out, with their deals")
-    return "\n".join(lines)
+    if not faulty:
+        return []
+    lines = [f"{faulty} games with moves that a scripted player made are left out above, with their deals, for all"]
+    headers = ("by itself", "faulty games", "deals without", "in these", "in all deals")
+    of_each = [
+        (each["agent"], each["faulty_games"], each["own"]["deals"], _with_interval(each["own"]),
+         _with_interval(each["with_faulty_games"]))
+        for each in found
+    ]  # fmt: skip
+    return [*lines, "", table(headers, of_each)]
 
 
 def _with_interval(estimate: dict[str, Any]) -> str:

@@ -62,8 +62,8 @@ class Thinker:
         return answer
 
 
-def played(address: str, agent_of) -> tuple[Played, Episodes, dict]:
-    """Games of an agent around the model at an address, against scripted players."""
+def played(address: str, agent_of, games: int = GAMES, lanes: int = GAMES) -> tuple[Played, Episodes, dict]:
+    """Games of an agent around the model at an address, against scripted players; the episodes are the last call's."""
     settings = ClientSettings("m", base_url=address, attempts=1, concurrency=1)
     player = ApiPlayer(table(), ChatClient(settings), Prompts.load())
     kept = []
@@ -71,8 +71,8 @@ def played(address: str, agent_of) -> tuple[Played, Episodes, dict]:
         agent: Agent = agent_of(actor)
         opening = actor.open
         actor.open = lambda *arguments: kept.append(opening(*arguments)) or kept[-1]  # type: ignore[method-assign]
-        result = play(actor, agent, table().spec, contest_plan(table().spec, [0, 1], GAMES, HEURISTIC), GAMES, KEY)
-        return result, kept[0].episodes(), actor.summary()
+        result = play(actor, agent, table().spec, contest_plan(table().spec, [0, 1], games, HEURISTIC), lanes, KEY)
+        return result, kept[-1].episodes(), actor.summary()
 
 
 def guide() -> Guide:
@@ -132,6 +132,14 @@ def test_a_thought_that_never_came_sets_its_deal_apart():
     assert episodes.terminated.all() and (episodes.behaviours.holder == API).sum() == result.decisions - 1
     (found,) = standings({"react": result}, ["a", "b"], {})
     assert found.measure.deals == GAMES // 2 - 1 and found.faulty_games == 1
+
+
+def test_nothing_is_asked_for_games_that_only_fill_a_batch_up():
+    with chat_server() as server:
+        result, last, _ = played(server.address, agents.Plain, games=6, lanes=1)
+    assert len(last.terminated) == 4 and last.terminated.all()  # two games more than are left of the plan
+    assert not (last.behaviours.holder[2:] == API).any() and (last.behaviours.holder[:2] == API).any()
+    assert len(server.bodies) == result.decisions and len(result.value) == len(result.faulty) == 6
 
 
 def test_a_server_that_never_answers_is_an_error():

@@ -8,6 +8,7 @@ import scipy.stats
 
 from games.registry import make
 from maro_jax.pnlc.contest import WIN_RATE, Estimate, Played, contest_plan, measure_of, outcome_of, rows, standings
+from maro_jax.pnlc.evaluate import report
 from maro_jax.selfplay.episodes import API, HEURISTIC, Episodes
 
 
@@ -73,3 +74,21 @@ def test_differences_are_taken_deal_by_deal_and_faults_leave_out_the_deal_for_al
     headers, lines = rows([first, second], WIN_RATE)
     assert {len(line) for line in lines} == {len(headers)} and headers[1] == "win rate"
     assert lines[1][3] == f"{second.difference.mean:+.3f}"
+
+
+def test_an_agent_is_told_of_by_itself_too_when_another_played_no_deal_without_a_fault():
+    value = np.arange(8.0)
+    early = Played(value, np.arange(8) == 2, 30, 10.0)
+    late = Played(value + 1, np.ones(8, bool), 30, 10.0)
+    first, second = standings({"plain": early, "react": late}, ["us", "them"], {})
+    assert first.measure.deals == second.measure.deals == 0 and np.isnan(first.measure.mean)
+    assert first.own == Estimate.of(np.array([0.5, 4.5, 6.5])) and first.with_faulty_games.mean == 3.5
+    assert second.own.deals == 0 and second.with_faulty_games == Estimate.of(np.array([1.5, 3.5, 5.5, 7.5]))
+    told = report({
+        "config": {"actor": "api:m", "opponent": "heuristic", "num_games": 8}, "game": "kuhn-v0",
+        "agents": [dataclasses.asdict(each) for each in (first, second)],
+        "table": dict(zip(("headers", "rows"), rows([first, second], WIN_RATE), strict=True)),
+    })  # fmt: skip
+    assert "9 games with moves" in told
+    line = next(line for line in told.splitlines() if line.startswith("plain") and "3.500" in line)
+    assert line.split()[1:4] == ["1", "3", "3.833"]
