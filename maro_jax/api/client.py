@@ -302,7 +302,8 @@ def read_answer(body: str) -> Answer:
     if isinstance(answer, dict) and (error := answer.get("error")) and "choices" not in answer:
         told = error if isinstance(error, dict) else {"message": error}
         code = str(told.get("code"))
-        raise ToldError(int(code) if re.fullmatch("[45][0-9]{2}", code) else 500, str(told.get("message", error)))
+        reason = _utf8(str(told.get("message", error)))
+        raise ToldError(int(code) if re.fullmatch("[45][0-9]{2}", code) else 500, reason)
     try:
         choice = answer["choices"][0]
         message = choice["message"]
@@ -313,7 +314,16 @@ def read_answer(body: str) -> Answer:
         content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
     if content is not None and not isinstance(content, str):
         raise MalformedReply("choices[0].message.content is no text")
-    return Answer(content or "", _usage(answer.get("usage")), choice.get("finish_reason"), message.get("refusal"))
+    refusal = message.get("refusal")
+    return Answer(
+        _utf8(content or ""), _usage(answer.get("usage")), choice.get("finish_reason"),
+        _utf8(refusal) if isinstance(refusal, str) else refusal,
+    )  # fmt: skip
+
+
+def _utf8(text: str) -> str:
+    """The text with a question mark for each half of a character: JSON may hold one, but no request can."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _usage(told: Any) -> dict[str, int] | None:

@@ -114,7 +114,9 @@ class Transcript:
         Raises:
           FileExistsError: there is such a file already.
         """
-        self._file, self._hide = open(path, "x", encoding="utf-8"), hide  # noqa: SIM115 - closed by close()
+        # What UTF-8 cannot hold is written as JSON escapes it.
+        self._file = open(path, "x", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - closed by close()
+        self._hide = hide
 
     def add(self, call: Mapping[str, Any]) -> None:
         """Writes a call at once, so that it is kept whatever comes."""

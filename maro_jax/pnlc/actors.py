@@ -57,7 +57,8 @@ class Actor(Protocol):
     def propose(self, games: Any, turns: Sequence[Turn], count: int) -> list[list[Thought]]:
         """So many thoughts for each of the replies that are due, all of which begin with a thought.
 
-        The first one is that which the actor would have had by itself.
+        The first one is that which the actor would have had by itself. An actor whose thoughts may fail to come gives
+        fewer; where none came the turn is lost, and `act` has a scripted player reply.
         """
 
     def rate(self, turns: Sequence[Turn], proposed: Sequence[Sequence[Thought]]) -> list[list[float]]:

@@ -25,8 +25,9 @@ from maro_jax.pnlc.critic import Guide, in_words
 from maro_jax.pnlc.prompts import ThoughtPrompts
 from maro_jax.selfplay.hosted import Turn
 
-# float[turns, n]: what each of the thoughts proposed for each turn is worth.
-Score = Callable[[Any, Sequence[Turn], Sequence[Sequence[Thought]]], np.ndarray]
+Scores = Sequence[Sequence[float]]
+# What each of the thoughts proposed for each turn is worth; every turn has one, and some may have more than others.
+Score = Callable[[Any, Sequence[Turn], Sequence[Sequence[Thought]]], Scores]
 StateOf = Callable[[Turn], str]
 
 
@@ -83,27 +84,37 @@ class BestOf:
 
     def decide(self, games: Any, turns: Sequence[Turn]) -> None:
         """See `Agent`; where a phase has no thoughts, the actor replies by itself."""
-        thinking = [turn for turn in turns if games.thought_budget(turn)]
+        thinking, proposed = _proposed(self.actor, games, turns, self.count)
         chosen: dict[int, Thought] = {}
         if thinking:
-            proposed = self.actor.propose(games, thinking, self.count)
-            best = self.score(games, thinking, proposed).argmax(axis=1)
+            scores = self.score(games, thinking, proposed)
             chosen = {
-                turn.lane: thoughts[index] for turn, thoughts, index in zip(thinking, proposed, best, strict=True)
+                turn.lane: thoughts[int(np.argmax(row))]
+                for turn, thoughts, row in zip(thinking, proposed, scores, strict=True)
             }
         self.actor.act(games, turns, [chosen.get(turn.lane) for turn in turns])
 
 
-def as_proposed(games: Any, turns: Sequence[Turn], proposed: Sequence[Sequence[Thought]]) -> np.ndarray:
+def _proposed(
+    actor: Actor, games: Any, turns: Sequence[Turn], count: int
+) -> tuple[list[Turn], list[Sequence[Thought]]]:
+    """The turns that have a thought, and their thoughts; those for which none came are lost to the actor."""
+    thinking = [turn for turn in turns if games.thought_budget(turn)]
+    proposed = actor.propose(games, thinking, count) if thinking else []
+    found = [(turn, thoughts) for turn, thoughts in zip(thinking, proposed, strict=True) if thoughts]
+    return [turn for turn, _ in found], [thoughts for _, thoughts in found]
+
+
+def as_proposed(games: Any, turns: Sequence[Turn], proposed: Sequence[Sequence[Thought]]) -> Scores:
     """The same for all: the first thought, which is the actor's own."""
-    return np.zeros((len(turns), len(proposed[0])))
+    return [[0.0] * len(thoughts) for thoughts in proposed]
 
 
 def by_own_rating(actor: Actor) -> Score:
     """What the actor itself thinks of its thoughts."""
 
-    def score(games: Any, turns: Sequence[Turn], proposed: Sequence[Sequence[Thought]]) -> np.ndarray:
-        return np.array(actor.rate(turns, proposed))
+    def score(games: Any, turns: Sequence[Turn], proposed: Sequence[Sequence[Thought]]) -> Scores:
+        return actor.rate(turns, proposed)
 
     return score
 
@@ -111,10 +122,11 @@ def by_own_rating(actor: Actor) -> Score:
 def at_random(seed: int) -> Score:
     """Uniform numbers, which depend on episode and decision only."""
 
-    def score(games: Any, turns: Sequence[Turn], proposed: Sequence[Sequence[Thought]]) -> np.ndarray:
-        return np.stack([
-            _chance(seed, games, turn).random(len(thoughts)) for turn, thoughts in zip(turns, proposed, strict=True)
-        ])  # fmt: skip
+    def score(games: Any, turns: Sequence[Turn], proposed: Sequence[Sequence[Thought]]) -> Scores:
+        return [
+            _chance(seed, games, turn).random(len(thoughts)).tolist()
+            for turn, thoughts in zip(turns, proposed, strict=True)
+        ]
 
     return score
 
@@ -127,9 +139,12 @@ def by_critic(guide: Guide, state_of: StateOf) -> Score:
       state_of: the text of all that an actor has seen.
     """
 
-    def score(games: Any, turns: Sequence[Turn], proposed: Sequence[Sequence[Thought]]) -> np.ndarray:
-        texts = [[thought.text for thought in thoughts] for thoughts in proposed]
-        return guide.scores(guide.chances([state_of(turn) for turn in turns], texts))
+    def score(games: Any, turns: Sequence[Turn], proposed: Sequence[Sequence[Thought]]) -> Scores:
+        most = max(map(len, proposed))
+        # All turns are scored by one call: a turn with fewer thoughts repeats its first one, which is then cut off.
+        texts = [[each.text for each in (*some, *[some[0]] * (most - len(some)))] for some in proposed]
+        scores = guide.scores(guide.chances([state_of(turn) for turn in turns], texts))
+        return [row[: len(some)].tolist() for row, some in zip(scores, proposed, strict=True)]
 
     return score
 
@@ -137,11 +152,9 @@ def by_critic(guide: Guide, state_of: StateOf) -> Score:
 def shuffled(score: Score, seed: int) -> Score:
     """The scores of each turn's thoughts, dealt to these thoughts by chance."""
 
-    def dealt(games: Any, turns: Sequence[Turn], proposed: Sequence[Sequence[Thought]]) -> np.ndarray:
+    def dealt(games: Any, turns: Sequence[Turn], proposed: Sequence[Sequence[Thought]]) -> Scores:
         scores = score(games, turns, proposed)
-        return np.stack([
-            _chance(seed, games, turn).permutation(row) for turn, row in zip(turns, scores, strict=True)
-        ])  # fmt: skip
+        return [_chance(seed, games, turn).permutation(row).tolist() for turn, row in zip(turns, scores, strict=True)]
 
     return dealt
 
@@ -180,8 +193,8 @@ class Refine:
 
     def decide(self, games: Any, turns: Sequence[Turn]) -> None:
         """See `Agent`; where a phase has no thoughts, the actor replies by itself."""
-        thinking = [turn for turn in turns if games.thought_budget(turn)]
-        thoughts = [first for [first] in self.actor.propose(games, thinking, 1)] if thinking else []
+        thinking, proposed = _proposed(self.actor, games, turns, 1)
+        thoughts = [first for [first] in proposed]
         states, open_turns = [self.state_of(turn) for turn in thinking], list(range(len(thinking)))
         for _ in range(self.rounds):
             if not open_turns:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from string import Template
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
@@ -15,7 +15,7 @@ from maro_jax.api.chat import Message, tokens_of
 from maro_jax.api.failures import CallFailed
 from maro_jax.api.games import Background
 from maro_jax.api.parse import split_thinking
-from maro_jax.api.player import CALL, ApiPlayer, Fault
+from maro_jax.api.player import CALL, ENGINE, ApiPlayer, Fault
 from maro_jax.pnlc.actors import Thought
 from maro_jax.pnlc.prompts import ThoughtPrompts
 from maro_jax.run.fields import ConfigError
@@ -26,6 +26,8 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _BULLET = re.compile(r"^[\s>*+#-]*(?:\d+[.)]\s*)?")
 MOST_FUTURES = 4
 LISTED = 100  # faults that a summary lists one by one
+
+Read = TypeVar("Read")
 
 
 class ApiActor:
@@ -65,7 +67,7 @@ class ApiActor:
           ConfigError: the server never gave an answer.
         """
         client = self._player.client
-        if self.faults and not client.ledger.answered:
+        if self.faults and not client.ledger.answered and client.ledger.requests:
             raise ConfigError(f"{client.settings.model} never answered; {self.faults[0].reason}")
         return {
             "calls": client.ledger.summary(),
@@ -80,35 +82,40 @@ class ApiActor:
         return HostedGames(table, table.stream_capacity(0, "refuse"), lanes, plan, key)
 
     def propose(self, games: HostedGames, turns: Sequence[Turn], count: int) -> list[list[Thought]]:
-        """See `Actor`."""
+        """See `Actor`; a turn is lost only if none of its thoughts came."""
         asked = [turn for turn in turns for _ in range(count)]
-        texts = self._ask(asked, [self._with(turn, self._prompts.think) for turn in asked])
-        thoughts = [self._thought(text) for text in texts]
-        return [thoughts[first : first + count] for first in range(0, len(thoughts), count)]
+        found = self._ask(asked, self._prompts.think, self._thought)
+        rows = [found[first : first + count] for first in range(0, len(found), count)]
+        proposed = [[thought for thought in row if isinstance(thought, Thought)] for row in rows]
+        self._lose([row[0] for row, thoughts in zip(rows, proposed, strict=True) if not thoughts])
+        return proposed
 
     def rate(self, turns: Sequence[Turn], proposed: Sequence[Sequence[Thought]]) -> list[list[float]]:
         """How good the model finds each thought, 0 to 100; 0 where it does not say."""
         asked = [(turn, thought) for turn, thoughts in zip(turns, proposed, strict=True) for thought in thoughts]
-        chats = [self._with(turn, self._prompts.rate, thought=thought.text) for turn, thought in asked]
-        said = iter(self._ask([turn for turn, _ in asked], chats))
-        return [[_number(next(said)) for _ in thoughts] for thoughts in proposed]
+        words = [{"thought": thought.text} for _, thought in asked]
+        found = self._ask([turn for turn, _ in asked], self._prompts.rate, _number, words)
+        self._lose(found)
+        said = iter(found)
+        return [[0.0 if isinstance(told := next(said), Fault) else told for _ in some] for some in proposed]
 
     def imagine(self, turns: Sequence[Turn], thoughts: Sequence[Thought]) -> list[list[str]]:
         """What the model thinks may come of each thought, at most four texts."""
-        said = self._ask(turns, [
-            self._with(turn, self._prompts.imagine, thought=thought.text)
-            for turn, thought in zip(turns, thoughts, strict=True)
-        ])  # fmt: skip
-        lines = ([_BULLET.sub("", line).strip() for line in text.splitlines()] for text in said)
-        return [[line for line in some if line][:MOST_FUTURES] for some in lines]
+        found = self._ask(turns, self._prompts.imagine, _listed, [{"thought": thought.text} for thought in thoughts])
+        self._lose(found)
+        return [[] if isinstance(told, Fault) else told for told in found]
 
     def refine(self, turns: Sequence[Turn], thoughts: Sequence[Thought], likelihoods: Sequence[str]) -> list[Thought]:
         """A thought in the place of each, after reading how likely what is; the same where the model says nothing."""
-        said = self._ask(turns, [
-            self._with(turn, self._prompts.refine, thought=thought.text, likelihoods=words)
-            for turn, thought, words in zip(turns, thoughts, likelihoods, strict=True)
+        found = self._ask(turns, self._prompts.refine, self._thought, [
+            {"thought": thought.text, "likelihoods": words}
+            for thought, words in zip(thoughts, likelihoods, strict=True)
         ])  # fmt: skip
-        return [self._thought(text) if text else old for text, old in zip(said, thoughts, strict=True)]
+        self._lose(found)
+        return [
+            old if isinstance(told, Fault) or not told.text else told
+            for told, old in zip(found, thoughts, strict=True)
+        ]  # fmt: skip
 
     def act(self, games: HostedGames, turns: Sequence[Turn], thoughts: Sequence[Thought | None]) -> None:
         """See `Actor`."""
@@ -116,12 +123,7 @@ class ApiActor:
         for turn, thought in zip(turns, thoughts, strict=True):
             if (turn.episode, turn.decision) in self._lost:
                 continue
-            if thought is None:
-                work = self._player.decide(turn)
-            else:
-                chat = self._with(turn, self._prompts.follow, thought=thought.text or "(nothing)")
-                work = self._player.decide(turn, chat, thought.text)
-            pending.append((turn, self._background.submit(work)))
+            pending.append((turn, self._background.submit(self._reply(turn, thought))))
         concurrent.futures.wait([future for _, future in pending])
         replies = {turn: future.result() for turn, future in pending}
         replies |= {
@@ -135,22 +137,61 @@ class ApiActor:
             self.faults += [reply for reply in replies.values() if isinstance(reply, Fault)]
             games.replace(missing)
 
-    def _ask(self, turns: Sequence[Turn], chats: Sequence[list[Message]]) -> list[str]:
-        """The model's answers, empty where none came; such a turn is lost."""
-        complete, background = self._player.client.complete, self._background
+    async def _reply(self, turn: Turn, thought: Thought | None) -> Reply | Fault:
+        """The model's reply after a thought, or as it would by itself."""
+        if thought is None:
+            return await self._player.decide(turn)
+        try:
+            chat = self._with(turn, self._prompts.follow, thought=thought.text or "(nothing)")
+        except Exception as error:
+            return self._engine_fault(turn, error)
+        return await self._player.decide(turn, chat, thought.text)
+
+    def _ask(
+        self,
+        turns: Sequence[Turn],
+        prompt: Template,
+        read: Callable[[str], Read],
+        words: Sequence[dict[str, str]] | None = None,
+    ) -> list[Read | Fault]:
+        """What the model answers to a prompt for each turn, or why nothing came; nothing is asked for lost turns.
+
+        Args:
+          turns: whose questions the prompt is about.
+          prompt: what is asked.
+          read: makes of an answer what it says.
+          words: for each turn, that the prompt needs beside its question.
+        """
         futures = [
-            background.submit(complete(chat, {"episode": turn.episode, "decision": turn.decision, "seat": turn.seat}))
-            for turn, chat in zip(turns, chats, strict=True)
+            self._background.submit(self._answer(turn, prompt, read, more))
+            for turn, more in zip(turns, words or [{}] * len(turns), strict=True)
         ]
-        texts = []
-        for turn, future in zip(turns, futures, strict=True):
-            try:
-                texts.append(split_thinking(future.result())[1])
-            except CallFailed as failed:
-                place = turn.episode, turn.decision
-                self._lost[place] = Fault(*place, turn.seat, CALL, str(failed))
-                texts.append("")
-        return texts
+        return [future.result() for future in futures]
+
+    async def _answer(
+        self, turn: Turn, prompt: Template, read: Callable[[str], Read], words: dict[str, str]
+    ) -> Read | Fault:
+        place, client = (turn.episode, turn.decision), self._player.client
+        if lost := self._lost.get(place):
+            return lost
+        note = {"episode": turn.episode, "decision": turn.decision, "seat": turn.seat}
+        try:
+            text = await client.complete(self._with(turn, prompt, **words), note)
+            return read(split_thinking(text)[1])
+        except CallFailed as failed:
+            return Fault(*place, turn.seat, CALL, str(failed))
+        except Exception as error:  # a contest is not to be lost through a mistake of ours, as in `ApiPlayer.decide`
+            return self._engine_fault(turn, error)
+
+    def _engine_fault(self, turn: Turn, error: Exception) -> Fault:
+        reason = self._player.client.hide(f"{type(error).__name__}: {error}")
+        return Fault(turn.episode, turn.decision, turn.seat, ENGINE, reason)
+
+    def _lose(self, found: Sequence[Any]) -> None:
+        """Gives up the turns of faults: a scripted player will reply, and no more is asked for them."""
+        for fault in found:
+            if isinstance(fault, Fault):
+                self._lost.setdefault((fault.episode, fault.decision), fault)
 
     def _with(self, turn: Turn, prompt: Template, **words: str) -> list[Message]:
         """The chat of a turn, its last question put into a prompt."""
@@ -160,6 +201,11 @@ class ApiActor:
     def _thought(self, text: str) -> Thought:
         line = " ".join(text.split())
         return Thought(line, tuple(tokens_of(self._player.table, line)))
+
+
+def _listed(text: str) -> list[str]:
+    lines = (_BULLET.sub("", line).strip() for line in text.splitlines())
+    return [line for line in lines if line][:MOST_FUTURES]
 
 
 def _number(text: str) -> float:

@@ -11,6 +11,7 @@ import pytest
 
 from maro_jax.api.client import Answer, Form, read_answer
 from maro_jax.api.failures import Backoff, Failure, MalformedReply, ToldError, failure_of, retry_after
+from maro_jax.api.ledger import Transcript
 from maro_jax.api.secrets import HIDDEN, redactor
 
 
@@ -97,6 +98,16 @@ def test_a_reason_in_another_form_is_told(body: object):
     assert failure and "the quota of a minute" in failure.reason and failure.kind == "rate_limit"
     failure = failure_of(openai.RateLimitError("no", response=told, body={"code": "insufficient_quota"}))
     assert failure and (failure.kind, failure.final) == ("refused", True)
+
+
+def test_what_no_request_can_hold_is_replaced_and_a_transcript_keeps_anything(tmp_path):
+    message = {"content": "a \ud83d b \U0001f600", "refusal": "\udc80"}
+    answer = read_answer(json.dumps({"choices": [{"message": message}]}))
+    assert (answer.content, answer.refusal) == ("a ? b \U0001f600", "?")
+    transcript = Transcript(tmp_path / "calls.jsonl", lambda text: text)
+    transcript.add({"reply": "a \ud83d b"})
+    transcript.close()
+    assert json.loads((tmp_path / "calls.jsonl").read_text()) == {"reply": "a \ud83d b"}
 
 
 def test_requests_are_put_as_a_server_wants_them():

@@ -199,7 +199,7 @@ def test_the_chosen_thought_is_followed():
     seen: list[list[int]] = []
 
     def highest(games, turns, proposed):
-        ratings = agents.by_own_rating(actor())(games, turns, proposed)
+        ratings = np.array(agents.by_own_rating(actor())(games, turns, proposed))
         assert ratings.shape == (len(turns), 4) and (ratings < 0).all()
         for thoughts, row in zip(proposed, ratings, strict=True):
             seen.append(list(thoughts[int(row.argmax())].tokens))

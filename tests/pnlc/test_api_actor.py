@@ -14,6 +14,7 @@ from maro_jax.api.client import ChatClient, ClientSettings
 from maro_jax.api.player import ApiPlayer
 from maro_jax.api.prompts import Prompts
 from maro_jax.pnlc import agents
+from maro_jax.pnlc.actors import Thought
 from maro_jax.pnlc.agents import Agent, BestOf, Refine
 from maro_jax.pnlc.api_actor import ApiActor
 from maro_jax.pnlc.contest import Played, contest_plan, play, standings
@@ -132,6 +133,66 @@ def test_a_thought_that_never_came_sets_its_deal_apart():
     assert episodes.terminated.all() and (episodes.behaviours.holder == API).sum() == result.decisions - 1
     (found,) = standings({"react": result}, ["a", "b"], {})
     assert found.measure.deals == GAMES // 2 - 1 and found.faulty_games == 1
+
+
+def test_thoughts_that_came_are_enough_and_nothing_more_is_asked_for_a_lost_turn():
+    # All games are asked at once, two thoughts each: the first loses both, the second one of them.
+    thinker = Thinker()
+    with chat_server(lambda number: "400" if number in (0, 1, 2) else "", player=thinker) as server:
+        result, _, summary = played(server.address, lambda actor: BestOf(actor, 2, agents.by_own_rating(actor)))
+    assert summary["moves_without_reply"] == 1 and result.faulty.sum() == 1
+    asked = thinker.asked
+    assert len(asked["reply"]) == result.decisions - 1
+    assert len(asked["think"]) == len(asked["rate"]) == 2 * result.decisions - 3
+
+
+def test_a_critic_scores_turns_with_different_numbers_of_thoughts():
+    score = agents.by_critic(guide(), lambda turn: CHAIN.states[3])
+    thoughts = [Thought(text) for text in CHAIN.thoughts]
+    one, (first, second) = score(None, [None, None], [thoughts[1:], thoughts])
+    assert one == [second] and first != second
+
+
+def test_a_turn_that_was_lost_while_refining_is_not_asked_for_again():
+    thinker, prompts = Thinker(), ThoughtPrompts.load()
+    # Thoughts for all games come first; then the first of the imagined futures fails.
+    with chat_server(lambda number: "400" if number == GAMES else "", player=thinker) as server:
+        result, _, summary = played(
+            server.address, lambda actor: Refine(actor, guide(), lambda turn: CHAIN.states[3], prompts, 1)
+        )
+    assert summary["moves_without_reply"] == 1
+    asked = thinker.asked
+    assert len(asked["think"]) == result.decisions
+    assert len(asked["imagine"]) == len(asked["refine"]) == len(asked["reply"]) == result.decisions - 1
+
+
+def test_a_mistake_of_this_program_costs_a_move_and_no_contest(monkeypatch: pytest.MonkeyPatch):
+    broken, said = [0], ApiActor._thought
+
+    def thought(self, text):
+        broken[0] += 1
+        if broken[0] == 1:
+            raise ValueError("a mistake")
+        return said(self, text)
+
+    monkeypatch.setattr(ApiActor, "_thought", thought)
+    with chat_server(player=Thinker()) as server:
+        result, episodes, summary = played(server.address, lambda actor: BestOf(actor, 1, agents.as_proposed))
+    assert episodes.terminated.all() and result.faulty.sum() == 1
+    assert [(each["kind"], each["reason"]) for each in summary["faults"]] == [("engine", "ValueError: a mistake")]
+
+
+def test_halves_of_characters_in_thoughts_are_played_on_with():
+    def player(messages):
+        asked = messages[-1]["content"]
+        if "say in one short sentence" in asked:
+            return "I go \ud83d on."
+        assert "I go ? on." in asked
+        return legal_player(messages, random.Random(0))
+
+    with chat_server(player=player) as server:
+        result, _, summary = played(server.address, lambda actor: BestOf(actor, 1, agents.as_proposed))
+    assert summary["moves_without_reply"] == 0 and not result.faulty.any()
 
 
 def test_nothing_is_asked_for_games_that_only_fill_a_batch_up():
