@@ -1,6 +1,7 @@
 """A person plays in a terminal."""
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from maro_jax.data.__main__ import main_cli
 from maro_jax.data.reader import EpisodeSource
+from maro_jax.data.writer import locked
 from maro_jax.play import _matching, play
 from maro_jax.run import exit_codes
 from maro_jax.run.fields import ConfigError
@@ -67,6 +69,39 @@ def test_games_are_added_to_a_dataset_that_passes_the_check(tmp_path: Path, caps
     assert stop.value.code == 0 and "all is as it was written" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="holds episodes of another kind: parameters is"):
         sit(tmp_path, game="werewolf-v0:num_seats=5,max_days=2", record=str(folder))
+
+
+def test_two_games_that_are_played_at_once_are_both_kept(tmp_path: Path):
+    folder, first = tmp_path / "mine", {}
+
+    def asks_late(prompt: str) -> str:
+        """The other game begins and ends while this one waits for its first answer."""
+        if not first:
+            first["record"] = sit(tmp_path, seed=3, record=str(folder))[0]
+        return "1"
+
+    settings = {"game": WEREWOLF, "seat": 2, "seed": 0, "output": str(tmp_path / "late.html"), "record": str(folder)}
+    second = play(PlayConfig(**settings), asks_late, lambda line: None)
+    source = EpisodeSource(folder, "hosted")
+    assert len(source) == 2
+    for episode, record in zip(source, (first["record"], second), strict=True):
+        actions = [item["action"] for item in record["items"] if item["type"] == "behaviour"]
+        assert [made.action for made in episode.decisions] == actions
+
+
+def test_whoever_keeps_a_game_waits_for_another_who_does(tmp_path: Path):
+    entered = threading.Event()
+
+    def keep() -> None:
+        with locked(tmp_path, "werewolf-v0"):
+            entered.set()
+
+    waiting = threading.Thread(target=keep, daemon=True)
+    with locked(tmp_path, "werewolf-v0"):
+        waiting.start()
+        assert not entered.wait(0.2)
+    assert entered.wait(10)
+    waiting.join()
 
 
 def test_a_wrong_answer_is_explained_and_asked_again(tmp_path: Path):

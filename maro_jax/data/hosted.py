@@ -9,16 +9,16 @@ import numpy as np
 
 from maro_jax.data.encode import Encoder, Origin
 from maro_jax.data.schema import Header
-from maro_jax.data.writer import EpisodeWriter
+from maro_jax.data.writer import EpisodeWriter, locked
 from maro_jax.selfplay.episodes import Episodes, RolloutPlan
 from maro_jax.selfplay.hosted import HostedGames
 
 
 class HostedRecorder:
-    """Appends a game to a dataset once it is over."""
+    """Appends a game to a dataset once it is over; several processes may append to one."""
 
     def __init__(self, root: str | Path, game: HostedGames, *, model: str, source: str):
-        """Opens the dataset, before anybody has played.
+        """Makes sure that the dataset can be appended to, before anybody has played.
 
         Args:
           root: folder of datasets.
@@ -30,8 +30,9 @@ class HostedRecorder:
           ConfigError: the folder holds a dataset of something else, or a damaged one.
         """
         self._game, capacity = game, game.records.tokens.shape[2]
-        header = Header.of(game.table, capacity=capacity, model=model, source=source)
-        self._writer = EpisodeWriter(root, game.table.spec, header)
+        self._root, self._header = root, Header.of(game.table, capacity=capacity, model=model, source=source)
+        with locked(root, game.table.spec.name):
+            self._open()
 
     def keep(self, episodes: Episodes, seed: int, players: Mapping[int, str], weights: Mapping[int, int]) -> Path:
         """Writes the game as a shard of the split `hosted` and returns the dataset's folder.
@@ -41,8 +42,15 @@ class HostedRecorder:
           seed: of the game.
           players, weights: of each kind of holder, see `Origin`.
         """
-        number = sum(shard.episodes for shard in self._writer.shards)
-        plan = RolloutPlan(np.array([number], np.int32), np.zeros(1, np.int32), np.zeros((1, 0), np.int8))
+        table = self._game.table
         origin = Origin(seed, players=players, weights=weights, seats=np.asarray(self._game.lanes.holder[0]))
-        self._writer.append("hosted", Encoder(self._game.table).examples(episodes, plan, origin))
-        return self._writer.folder
+        with locked(self._root, table.spec.name):
+            writer = self._open()  # anew: other games may have been kept meanwhile
+            number = sum(shard.episodes for shard in writer.shards)
+            plan = RolloutPlan(np.array([number], np.int32), np.zeros(1, np.int32), np.zeros((1, 0), np.int8))
+            writer.append("hosted", Encoder(table).examples(episodes, plan, origin))
+        return writer.folder
+
+    def _open(self) -> EpisodeWriter:
+        """The dataset as it is now; within `locked`, since it removes what is not listed."""
+        return EpisodeWriter(self._root, self._game.table.spec, self._header)

@@ -12,7 +12,9 @@ episodes.json, then in dataset_info.json. Whatever is listed is whole.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import itertools
 import json
@@ -237,6 +239,33 @@ def write_dataset(
         shutil.rmtree(part, ignore_errors=True)
         raise
     return place / writer.folder.relative_to(part), writer.shards
+
+
+@contextlib.contextmanager
+def locked(root: str | Path, name: str) -> Iterator[None]:
+    """Keeps other processes from a dataset while the block lasts, and waits while another keeps it.
+
+    A writer reads which shards there are when it is opened, removes all others and lists its own: whoever shares a
+    dataset opens and closes it within this. The system drops the lock when the process ends in any way.
+
+    Args:
+      root: folder of datasets.
+      name: of the dataset's game, or its label.
+
+    Raises:
+      ConfigError: the folder cannot be written.
+    """
+    folder = Path(root).expanduser().resolve() / dataset_name(name) / VERSION
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written ({error.strerror}); name another folder") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_manifest(folder: Path) -> Manifest:
