@@ -133,7 +133,7 @@ class Trainer:
             from maro_jax.pnlc.expectation import CriticExpectation  # most runs need no critic, nor datasets
 
             named = self.config.critic, self.config.critic_embedder
-            return CriticExpectation(*named, self.decisions.tables, layout[1])
+            return CriticExpectation(*named, self.decisions.tables, layout[1], self.config.critic_api_base)
         return ValueFunction(self.decisions, self.learner.shapes, *layout)
 
     def _cloned(self) -> ClonedGames:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,14 @@ class ApiEmbedder:
 
     name: str
 
-    def __init__(self, model: str, batch: int, base_url: str = "", key_variable: str = "OPENAI_API_KEY"):
+    def __init__(
+        self,
+        model: str,
+        batch: int,
+        base_url: str = "",
+        key_variable: str = "OPENAI_API_KEY",
+        asking: Mapping[str, Any] | None = None,
+    ):
         """Prepares the embedder; nothing is sent yet.
 
         Args:
@@ -30,6 +38,7 @@ class ApiEmbedder:
           batch: most texts of a request.
           base_url: of the server; empty: OPENAI_BASE_URL, or OpenAI's.
           key_variable: environment variable with the key.
+          asking: how patiently, and at which price: further fields of `ClientSettings`.
 
         Raises:
           ConfigError: the openai client is not installed, or there is no key.
@@ -41,10 +50,10 @@ class ApiEmbedder:
         from maro_jax.api.ledger import Ledger
 
         self.name, self._batch = f"api:{model}", batch
-        settings = ClientSettings(model=model, base_url=base_url, key_variable=key_variable)
+        settings = ClientSettings(model=model, base_url=base_url, key_variable=key_variable, **asking or {})
         self._open = functools.partial(EmbeddingClient, settings)  # a client belongs to one event loop
         self._open()  # finds out now whether there is a key
-        self.calls = Ledger()
+        self.calls = Ledger(settings.prices)
 
     @functools.cached_property
     def size(self) -> int:

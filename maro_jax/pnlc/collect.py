@@ -25,7 +25,7 @@ from maro_jax.pnlc.actors import PolicyActor, ScriptedActor
 from maro_jax.pnlc.agents import BestOf, by_critic
 from maro_jax.pnlc.contest import play_batches
 from maro_jax.pnlc.critic import Guide
-from maro_jax.pnlc.embedders import embedder_of
+from maro_jax.pnlc.embedders import embedder_for
 from maro_jax.pnlc.states import state_of_turn
 from maro_jax.pnlc.storage import load
 from maro_jax.policy.config import ModelError
@@ -125,7 +125,10 @@ def guided_examples(
             f"--critic={config.critic} judges thoughts of {saved.game}, and --game={config.game} is another game; name "
             "a critic of that game"
         )
-    guide = Guide(saved, embedder_of(config.embedder or saved.embedder), whatever_it_knows=config.ignore_calibration)
+    embedder = embedder_for(
+        saved, config.embedder, base_url=config.api_base, key_variable=config.api_key_variable
+    )
+    guide = Guide(saved, embedder, whatever_it_knows=config.ignore_calibration)
     actor = PolicyActor(table, trained.params, config.temperature) if trained else ScriptedActor(table, config.player)
     agent = BestOf(actor, config.num_thoughts, by_critic(guide, functools.partial(state_of_turn, table)))
     number = np.arange(config.episodes)

@@ -8,17 +8,21 @@ given what other weights make.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import jax
 import numpy as np
 
+from maro_jax.pnlc.storage import SavedCritic
 from maro_jax.policy.config import ModelError
-from maro_jax.run.embedder_names import parse_embedder
+from maro_jax.run.embedder_names import is_api_embedder, parse_embedder
 from maro_jax.run.fields import ConfigError
 
 DIGITS = 12  # of a digest in a name
+KEY_VARIABLE = "OPENAI_API_KEY"
 
 
 class Embedder(Protocol):
@@ -38,7 +42,14 @@ class Embedder(Protocol):
         """float32[n, d], a row a text."""
 
 
-def embedder_of(text: str, *, batch: int = 64, base_url: str = "", key_variable: str = "OPENAI_API_KEY") -> Embedder:
+def embedder_of(
+    text: str,
+    *,
+    batch: int = 64,
+    base_url: str = "",
+    key_variable: str = KEY_VARIABLE,
+    asking: Mapping[str, Any] | None = None,
+) -> Embedder:
     """Opens an embedder.
 
     Args:
@@ -47,13 +58,14 @@ def embedder_of(text: str, *, batch: int = 64, base_url: str = "", key_variable:
       batch: most texts that are embedded together.
       base_url: of the server of an `api` embedder; empty: OPENAI_BASE_URL, or OpenAI's.
       key_variable: environment variable with its key.
+      asking: how an `api` embedder is asked: further fields of `ClientSettings`.
 
     Raises:
       ConfigError: it cannot be used, or its weights are not those that the name tells.
     """
     named = parse_embedder(text)
     try:
-        opened = _OPEN[named.kind](named.place, named.layers, batch, base_url, key_variable)
+        opened = _OPEN[named.kind](named.place, named.layers, batch, base_url, key_variable, asking)
     except ModelError as error:
         raise ConfigError(str(error)) from None
     digest = opened.name.partition("#")[2]
@@ -65,7 +77,34 @@ def embedder_of(text: str, *, batch: int = 64, base_url: str = "", key_variable:
     return opened
 
 
-def _open_policy(place: str, layers: int, batch: int, *_: str) -> Embedder:
+def embedder_for(
+    saved: SavedCritic,
+    elsewhere: str = "",
+    *,
+    base_url: str = "",
+    key_variable: str = KEY_VARIABLE,
+    asking: Mapping[str, Any] | None = None,
+) -> Embedder:
+    """Opens the embedder that a critic was trained with, at the server that the critic keeps unless another is named.
+
+    A critic may come from anybody: the key in OPENAI_API_KEY is not sent to an address that only the critic names,
+    unless it is OpenAI's or that in OPENAI_BASE_URL.
+
+    Args:
+      saved: the critic.
+      elsewhere: the embedder, if it is elsewhere now; empty: where it was then.
+      base_url, key_variable, asking: see `embedder_of`.
+    """
+    name, kept = elsewhere or saved.embedder, saved.embedder_address
+    if not base_url and kept and is_api_embedder(name):
+        host = urlsplit(kept).hostname or ""
+        known = host == "openai.com" or host.endswith(".openai.com") or kept == os.environ.get("OPENAI_BASE_URL")
+        base_url = kept
+        key_variable = key_variable if known or key_variable != KEY_VARIABLE else ""
+    return embedder_of(name, base_url=base_url, key_variable=key_variable, asking=asking)
+
+
+def _open_policy(place: str, layers: int, batch: int, *_: object) -> Embedder:
     from maro_jax.pnlc.policy_embedder import PolicyEmbedder
     from maro_jax.policy.trained import open_trained
 
@@ -76,16 +115,18 @@ def _open_policy(place: str, layers: int, batch: int, *_: str) -> Embedder:
     return PolicyEmbedder(trained, place, layers or -(-depth // 2), batch)
 
 
-def _open_sentence(place: str, layers: int, batch: int, *_: str) -> Embedder:
+def _open_sentence(place: str, layers: int, batch: int, *_: object) -> Embedder:
     from maro_jax.pnlc.sentence_encoder import SentenceEmbedder
 
     return SentenceEmbedder(place, batch)
 
 
-def _open_api(place: str, layers: int, batch: int, base_url: str, key_variable: str) -> Embedder:
+def _open_api(
+    place: str, layers: int, batch: int, base_url: str, key_variable: str, asking: Mapping[str, Any] | None
+) -> Embedder:
     from maro_jax.pnlc.api_embedder import ApiEmbedder
 
-    return ApiEmbedder(place, batch, base_url, key_variable)
+    return ApiEmbedder(place, batch, base_url, key_variable, asking)
 
 
 def _open_words(place: str, *_: object) -> Embedder:

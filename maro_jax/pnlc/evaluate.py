@@ -17,7 +17,7 @@ from maro_jax.pnlc import agents, contest
 from maro_jax.pnlc.actors import PolicyActor, ScriptedActor
 from maro_jax.pnlc.agents import Agent
 from maro_jax.pnlc.critic import Guide
-from maro_jax.pnlc.embedders import embedder_of
+from maro_jax.pnlc.embedders import embedder_for
 from maro_jax.pnlc.prompts import ThoughtPrompts
 from maro_jax.pnlc.states import state_of_turn
 from maro_jax.pnlc.storage import SavedCritic, load
@@ -25,6 +25,7 @@ from maro_jax.policy.config import ModelError
 from maro_jax.policy.trained import open_trained
 from maro_jax.run.api_config import is_api, model_of
 from maro_jax.run.console import Console
+from maro_jax.run.embedder_names import is_api_embedder
 from maro_jax.run.fields import ConfigError, check_choice
 from maro_jax.run.inputs import GameParameters, parse_games
 from maro_jax.run.pnlc_evaluate_config import SCRIPTED, SELF, PnlcEvaluateConfig
@@ -51,17 +52,17 @@ def run(config: PnlcEvaluateConfig, console: Console) -> dict[str, Any]:
     """
     config.validate()
     saved = load(config.critic) if config.critic else None
-    guide = None
+    guide = embedder = None
     if saved:
-        embedder = embedder_of(
-            config.embedder or saved.embedder, base_url=config.api_base, key_variable=config.api_key_variable
-        )
+        embedder = _embedder(config, saved)
         guide = Guide(saved, embedder, whatever_it_knows=config.ignore_calibration)
     with contextlib.ExitStack() as stack:
         table, actor = _open(config, saved, stack)
         sides = _sides(config, table)
         found = _play(config, table, actor, _agents(config, table, actor, guide), sides, console)
         api = {"api": actor.summary()} if is_api(config.actor) else {}
+    if embedder and is_api_embedder(embedder.name):
+        api["embedder_calls"] = embedder.calls.summary()
     measured = contest.measure_of(table.spec.name)
     headers, lines = contest.rows(found, measured)
     return {
@@ -71,6 +72,23 @@ def run(config: PnlcEvaluateConfig, console: Console) -> dict[str, Any]:
         "table": {"headers": headers, "rows": lines},
         "config": dataclasses.asdict(config),
     } | api
+
+
+def _embedder(config: PnlcEvaluateConfig, saved: SavedCritic) -> Any:
+    """The critic's embedder, at a server of its own where the critic keeps its address."""
+    if not is_api_embedder(config.embedder or saved.embedder):
+        return embedder_for(saved, config.embedder)
+    from maro_jax.api.ledger import Prices
+
+    asking = {
+        "timeout": config.api_timeout, "attempts": config.api_attempts, "concurrency": config.api_concurrency,
+        "prices": Prices(config.api_price_in),
+    }  # fmt: skip
+    if is_api(config.actor) and saved.embedder_address and not config.embedder:
+        return embedder_for(saved, asking=asking)  # address and key of the flags are the actor's
+    return embedder_for(
+        saved, config.embedder, base_url=config.api_base, key_variable=config.api_key_variable, asking=asking
+    )
 
 
 def _open(config: PnlcEvaluateConfig, saved: SavedCritic | None, stack: contextlib.ExitStack) -> tuple[Table, Any]:

@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from maro_jax.learner.value import FadingRidge, Judged, ValueStatistics, variance_explained
-from maro_jax.pnlc.embedders import embedder_of
+from maro_jax.pnlc.embedders import embedder_for
 from maro_jax.pnlc.networks import Critic
 from maro_jax.pnlc.states import states_of_episode
 from maro_jax.pnlc.storage import load
@@ -35,7 +35,9 @@ STATES_AT_A_TIME = 1024  # one program serves all
 class CriticExpectation(FadingRidge):
     """Judges behaviours by what a critic makes of the states before them."""
 
-    def __init__(self, folder: str, embedder: str, tables: tuple[Table, ...], replicated: NamedSharding):
+    def __init__(
+        self, folder: str, embedder: str, tables: tuple[Table, ...], replicated: NamedSharding, api_base: str = ""
+    ):
         """Opens the critic and its embedder.
 
         Args:
@@ -43,6 +45,7 @@ class CriticExpectation(FadingRidge):
           embedder: the one that it was trained with, if that is elsewhere now; empty: where it was then.
           tables: the run's game, laid out for the policy; one only.
           replicated: how the statistics lie on the devices.
+          api_base: address of the server of an `api` embedder; empty: where it was then.
 
         Raises:
           ConfigError: critic or embedder cannot be read, or the critic is of another game.
@@ -55,7 +58,7 @@ class CriticExpectation(FadingRidge):
                 "critic of that game, and play it alone"
             )
         [self._table] = tables
-        self._critic, self._embedder = saved.critic, embedder_of(embedder or saved.embedder)
+        self._critic, self._embedder = saved.critic, embedder_for(saved, embedder, base_url=api_base)
         super().__init__(len(saved.goals) + len(self._table.spec.phases), replicated)
 
     def judge(

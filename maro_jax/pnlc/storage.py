@@ -38,6 +38,7 @@ class SavedCritic:
       game: versioned name of the game whose thoughts it judges.
       parameters: all rule parameters of the game.
       embedder: which embedder its texts went through: `Embedder.name`, from which `embedder_of` opens it again.
+      embedder_address: of the server that embedded them; empty: none did, or OpenAI's.
       options: how it was trained.
       calibration: how it did on held-out episodes.
     """
@@ -51,6 +52,7 @@ class SavedCritic:
     embedder: str
     options: ValueOptions
     calibration: Calibration
+    embedder_address: str = ""
 
 
 def save(folder: str | Path, saved: SavedCritic) -> None:
@@ -79,6 +81,7 @@ def save(folder: str | Path, saved: SavedCritic) -> None:
             "game": saved.game,
             "parameters": dict(saved.parameters),
             "embedder": saved.embedder,
+            "embedder_address": saved.embedder_address,
             "options": dataclasses.asdict(saved.options),
             "calibration": dataclasses.asdict(saved.calibration),
             "weights_sha256": _sha256((part / WEIGHTS).read_bytes()),
@@ -121,6 +124,7 @@ def load(folder: str | Path) -> SavedCritic:
         embedder=document["embedder"],
         options=options,
         calibration=calibration,
+        embedder_address=document.get("embedder_address", ""),  # critics of before 2026-11 keep none
     )
 
 

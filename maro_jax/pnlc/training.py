@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 
@@ -26,6 +28,7 @@ from maro_jax.pnlc.storage import SavedCritic, save
 from maro_jax.pnlc.transitions import Transitions, reached_later, split_by_episode
 from maro_jax.pnlc.value import ValueOptions, train
 from maro_jax.run.console import Console, format_duration, table
+from maro_jax.run.embedder_names import is_api_embedder
 from maro_jax.run.pnlc_config import CriticConfig
 from maro_jax.selfplay.episodes import HOLDERS
 
@@ -76,12 +79,21 @@ def run(config: CriticConfig, console: Console) -> SavedCritic:
         embedder=embedder.name,
         options=options,
         calibration=calibration,
+        embedder_address=address_of(config),
     )
     save(config.out, saved)
     for line in report(saved, texts, data, held_out):
         console.line(line)
     console.line(f"{format_duration(time.monotonic() - began)} in all; the critic: {config.out}")
     return saved
+
+
+def address_of(config: CriticConfig) -> str:
+    """The server that embeds the texts, without what may be a key in it; empty where none does, or OpenAI's."""
+    if not is_api_embedder(config.embedder):
+        return ""
+    parts = urlsplit(config.api_base or os.environ.get("OPENAI_BASE_URL", ""))
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def options_of(config: CriticConfig) -> ValueOptions:

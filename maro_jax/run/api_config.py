@@ -66,7 +66,7 @@ class ApiConfig:
         for name in names:
             if is_api(name) and not model_of(name):
                 raise ConfigError(f"--{flag}={name} names no model; write it after the colon, for example {EXAMPLE}")
-        self._check_address()
+        check_address(self.api_base, self.api_key_variable)
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_variable):
             raise ConfigError(
                 "--api_key_variable is the name of an environment variable and never the key itself, for example "
@@ -80,23 +80,29 @@ class ApiConfig:
                 raise ConfigError(f"--api_transcript={self.api_transcript} exists already and is never overwritten; "
                                   "name a new file")  # fmt: skip
 
-    def _check_address(self) -> None:
-        if not self.api_base:
-            return
-        example = "for example --api_base=http://localhost:8000/v1"
-        try:
-            parts = urlsplit(self.api_base)
-            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:
-            usable = False
-        if not usable:
-            raise ConfigError(f"--api_base={self.api_base} is no address of a server, {example}")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            # Not repeated here: it may hold a key.
-            raise ConfigError(
-                f"--api_base may hold no user, password or query, since it is printed and recorded; put the key into "
-                f"the environment variable {self.api_key_variable}, {example}"
-            )
+
+def check_address(address: str, key_variable: str, flag: str = "--api_base") -> None:
+    """Checks the address of a server; empty: none is given.
+
+    Raises:
+      ConfigError: it is none, or holds what is to be secret.
+    """
+    if not address:
+        return
+    example = f"for example {flag}=http://localhost:8000/v1"
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError(f"{flag}={address} is no address of a server, {example}")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        # Not repeated here: it may hold a key.
+        raise ConfigError(
+            f"{flag} may hold no user, password or query, since it is printed and recorded; put the key into "
+            f"the environment variable {key_variable}, {example}"
+        )
 
 
 def is_api(player: str) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from maro_jax.run.api_config import check_address
 from maro_jax.run.device_config import DeviceConfig
 from maro_jax.run.fields import ConfigError, check, check_choice, nearest, setting
 from maro_jax.run.inputs import EXAMPLE_GAME, check_model, check_processes, check_targets, parse_games
@@ -100,6 +101,10 @@ class TrainConfig(DeviceConfig, WarmStartConfig):
     critic_embedder: str = setting(
         "", "the embedder that the critic was trained with, if it is elsewhere now; empty: where it was then",
         group="credit", example="policy:runs/persuasion",
+    )  # fmt: skip
+    critic_api_base: str = setting(
+        "", "address of the server of a critic's api:MODEL embedder; empty: where it was then", group="credit",
+        example="http://localhost:8000/v1",
     )  # fmt: skip
     value_decay: float = setting(
         0.95, "lambda of --decompose=value, pnlc, fork_dr: 1 is the outcome less what was expected, 0 its next change",
@@ -344,6 +349,7 @@ class TrainConfig(DeviceConfig, WarmStartConfig):
             ("rules_weight", no_rules, "--decompose=rules"),
             ("critic", no_critic, "--decompose=pnlc"),
             ("critic_embedder", no_critic, "--decompose=pnlc"),
+            ("critic_api_base", no_critic, "--decompose=pnlc"),
             ("warm_start_holders", no_data, "--warm_start_data=FOLDER"),
         ):
             value = getattr(self, name)
@@ -393,6 +399,7 @@ class TrainConfig(DeviceConfig, WarmStartConfig):
                 f"--decompose=pnlc needs the folder of a critic of the game, and --critic={self.critic} is none; "
                 "python -m maro_jax.pnlc train makes one, for example --critic=critics/werewolf"
             )
+        check_address(self.critic_api_base, "OPENAI_API_KEY", "--critic_api_base")
         if self.episodes % self.deal_group:
             raise ConfigError(
                 f"--episodes={self.episodes} does not divide into deals of --deal_group={self.deal_group} episodes, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -11,6 +12,20 @@ from maro_jax.run.inputs import check_player
 
 KINDS = ("words", "policy", "sentence", "api")
 EXAMPLE = "policy:runs/werewolf-tiny"
+
+
+def is_api_embedder(text: str) -> bool:
+    """Whether texts go to a server."""
+    return text.startswith("api:")
+
+
+def embedder_of_folder(critic: str) -> str:
+    """The name of the embedder that a critic's folder keeps; empty where none can be read, which `load` explains."""
+    try:
+        document = json.loads((Path(critic).expanduser() / "critic.json").read_text(encoding="utf-8"))
+        return str(document["critic"]["embedder"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from maro_jax.run.embedder_names import EXAMPLE, parse_embedder
+from maro_jax.run.api_config import check_address
+from maro_jax.run.embedder_names import EXAMPLE, embedder_of_folder, is_api_embedder, parse_embedder
 from maro_jax.run.evaluate_config import SCRIPTED
 from maro_jax.run.fields import ConfigError, check, check_choice, setting
 from maro_jax.run.inputs import HOLDERS, check_model, check_new_folder, check_player, parse_games
@@ -42,6 +43,11 @@ class CollectConfig:
     ignore_calibration: bool = setting(
         False, "with --critic: let it choose though held-out games did not show that it knows anything", group="collect"
     )
+    api_base: str = setting(
+        "", "with a critic's api:MODEL embedder: address of its server; empty: where it was then", group="collect",
+        example="http://localhost:8000/v1",
+    )  # fmt: skip
+    api_key_variable: str = setting("OPENAI_API_KEY", "environment variable with its key", group="collect")
     episodes: int = setting(2500, "games to play", group="collect", low=1)
     temperature: float = setting(1.0, "sampling temperature of a model", group="collect", positive=True)
     lanes: int = setting(128, "games played side by side", group="collect", low=1)
@@ -81,7 +87,7 @@ class CollectConfig:
     def _check_critic(self) -> None:
         """Checks that a critic has one player to choose for, and that nothing is said of one that is not there."""
         if not self.critic:
-            for name in ("num_thoughts", "embedder", "ignore_calibration"):
+            for name in ("num_thoughts", "embedder", "ignore_calibration", "api_base", "api_key_variable"):
                 if getattr(self, name) != getattr(CollectConfig, name):
                     raise ConfigError(f"--{name}={getattr(self, name)} means nothing without --critic; leave it out")
             return
@@ -90,6 +96,7 @@ class CollectConfig:
                 f"--critic={self.critic} is no folder; name the one that train wrote, for example "
                 "--critic=critics/persuasion"
             )
+        _check_server(self, self.embedder or embedder_of_folder(self.critic))
         if self.player == EITHER:
             raise ConfigError(
                 f"--critic={self.critic} chooses for one player, and --player={EITHER} are two, for example "
@@ -175,15 +182,22 @@ class CriticConfig:
         check_new_folder("out", self.out)
         if self.model:
             check_model(self.model)
-        if parse_embedder(self.embedder).kind != "api":
-            for name in ("api_base", "api_key_variable"):
-                if getattr(self, name) != getattr(CriticConfig, name):
-                    raise ConfigError(
-                        f"--{name}={getattr(self, name)} is of --embedder=api:MODEL, and --embedder={self.embedder} is "
-                        "none; leave it out"
-                    )
+        parse_embedder(self.embedder)
+        _check_server(self, self.embedder)
 
     @property
     def folders(self) -> tuple[str, ...]:
         """The datasets, as they were given."""
         return tuple(name.strip() for name in self.data.split(","))
+
+
+def _check_server(config: CollectConfig | CriticConfig, embedder: str) -> None:
+    """Checks the flags of an embedder's server; the embedder's name may be empty, where it is not known yet."""
+    if embedder and not is_api_embedder(embedder):
+        for name in ("api_base", "api_key_variable"):
+            if getattr(config, name) != getattr(type(config), name):
+                raise ConfigError(
+                    f"--{name}={getattr(config, name)} is of --embedder=api:MODEL, and --embedder={embedder} is none; "
+                    "leave it out"
+                )
+    check_address(config.api_base, config.api_key_variable)

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from maro_jax.run.api_config import ApiConfig, is_api
+from maro_jax.run.embedder_names import embedder_of_folder
 from maro_jax.run.fields import ConfigError, check, nearest, setting
 from maro_jax.run.inputs import check_output, check_player, parse_games
 
@@ -14,6 +15,7 @@ SELF = "actor"  # the actor's own weights, playing plainly
 AGENTS = ("plain", "no_thought", "react", "self_rated", "random", "shuffled", "rerank", "refine")
 GUIDED = ("shuffled", "rerank", "refine")
 DEFAULT_AGENTS = "plain,random,shuffled,rerank"
+NOT_OF_EMBEDDINGS = ("api_max_tokens", "api_asks", "api_price_out", "api_prompts", "api_transcript")
 _EXAMPLE = "for example: python -m maro_jax.pnlc evaluate --actor=random --critic=critics/persuasion"
 
 
@@ -70,7 +72,7 @@ class PnlcEvaluateConfig(ApiConfig):
         """
         check(self)
         check_agents(self.agent_names)
-        self.check_api((self.actor, self.embedder), "actor")
+        self._check_api_flags()
         if not is_api(self.actor):
             check_player("actor", self.actor, SCRIPTED)
         self._check_critic()
@@ -80,6 +82,19 @@ class PnlcEvaluateConfig(ApiConfig):
         self._check_actor()
         if self.json:
             check_output("json", self.json)
+
+    def _check_api_flags(self) -> None:
+        """Checks the flags of models behind an API, of which the actor may be one, and the critic's embedder."""
+        embedder = self.embedder or (embedder_of_folder(self.critic) if self.critic else "")
+        self.check_api((self.actor, embedder), "actor")
+        if is_api(self.actor):
+            return
+        for name in NOT_OF_EMBEDDINGS:
+            if getattr(self, name) != getattr(type(self), name):
+                raise ConfigError(
+                    f"--{name}={getattr(self, name)} means nothing to embeddings, and only the critic's embedder is "
+                    f"behind an API here; leave it out, or name an actor that is too, for example --actor=api:my-model"
+                )
 
     def _check_actor(self) -> None:
         """Checks what not every actor can do."""

@@ -14,15 +14,20 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel
 
+from maro_jax.api.ledger import Prices
 from maro_jax.pnlc.api_embedder import ApiEmbedder
-from maro_jax.pnlc.embedders import embedder_of
+from maro_jax.pnlc.embedders import embedder_for, embedder_of
 from maro_jax.pnlc.policy_embedder import PolicyEmbedder
+from maro_jax.pnlc.training import address_of
 from maro_jax.policy import trained
 from maro_jax.policy.attention import CausalAttention
 from maro_jax.policy.trained import open_trained
 from maro_jax.run.embedder_names import parse_embedder
 from maro_jax.run.fields import ConfigError
+from maro_jax.run.pnlc_config import CriticConfig
 from tests.api.server import chat_server
+from tests.pnlc import worlds
+from tests.pnlc.test_agents import saved_critic
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.usefixtures("kept_programs")
@@ -223,6 +228,31 @@ def test_other_encoders_are_refused(sentence_folder, tmp_path, change, sentence)
     (tmp_path / "config.json").write_text(json.dumps(contents))
     with pytest.raises(ConfigError, match=sentence):
         embedder_of(f"sentence:{tmp_path}")
+
+
+def test_a_critics_texts_go_to_its_own_server_and_the_key_only_to_one_that_is_named(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "canary-0123456789")
+    monkeypatch.setenv("ANOTHER_KEY", "another-0123456789")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with chat_server() as kept, chat_server() as named:
+        saved = dataclasses.replace(
+            saved_critic(worlds.chain(), range(8)), embedder="api:small", embedder_address=kept.address
+        )
+        embedder_for(saved).embed(TEXTS)
+        embedder_for(saved, key_variable="ANOTHER_KEY").embed(TEXTS)
+        embedder_for(saved, base_url=named.address).embed(TEXTS)
+        monkeypatch.setenv("OPENAI_BASE_URL", kept.address)
+        embedder_for(saved, asking={"prices": Prices(2.0)}).embed(TEXTS)
+    keys = ["none", "another-0123456789", "canary-0123456789"]
+    assert kept.keys == [f"Bearer {key}" for key in keys] and named.keys == [f"Bearer {keys[-1]}"]
+    assert embedder_for(dataclasses.replace(saved, embedder="words:16")).name == "words:16"
+
+
+def test_training_keeps_the_address_of_the_server_and_no_secret(monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://user:secret@host:8000/v1?key=secret")
+    assert address_of(CriticConfig(embedder="api:small")) == "http://host:8000/v1"
+    assert address_of(CriticConfig(embedder="api:small", api_base="http://other/v1")) == "http://other/v1"
+    assert address_of(CriticConfig()) == ""
 
 
 def test_a_server_that_fails_now_and_then_still_embeds(monkeypatch):

@@ -17,8 +17,10 @@ from maro_jax.pnlc.contest import contest_plan
 from maro_jax.pnlc.storage import load, save
 from maro_jax.run.fields import ConfigError
 from maro_jax.run.flags import parse
+from maro_jax.run.pnlc_config import CollectConfig
 from maro_jax.run.pnlc_evaluate_config import PnlcEvaluateConfig
 from maro_jax.selfplay.episodes import HEURISTIC
+from tests.api.server import chat_server
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
 GAME = "persuasion-v0:thought_tokens=12,max_exchanges=3"
@@ -108,6 +110,42 @@ def test_what_makes_no_sense_is_refused_in_one_sentence(arguments, said):
     with pytest.raises(ConfigError) as refused:
         parse(PnlcEvaluateConfig, arguments).validate()
     assert said in str(refused.value)
+
+
+def test_flags_of_an_embedders_server_are_known_from_the_critic(tmp_path: Path):
+    (tmp_path / "critic.json").write_text(json.dumps({"critic": {"embedder": "api:small"}}))
+    given = [f"--critic={tmp_path}", "--actor=random", "--api_base=http://localhost:8000/v1", "--api_timeout=5"]
+    parse(PnlcEvaluateConfig, [*given, "--api_price_in=1", "--api_attempts=2", "--api_concurrency=3"]).validate()
+    for flag in ("--api_max_tokens=5", "--api_asks=2", "--api_price_out=1", "--api_prompts=.", "--api_transcript=t"):
+        with pytest.raises(ConfigError, match=f"{flag.partition('=')[0]}=.* means nothing to embeddings"):
+            parse(PnlcEvaluateConfig, [*given, flag]).validate()
+    collected = [f"--out={tmp_path / 'data'}", "--player=random", f"--critic={tmp_path}"]
+    parse(CollectConfig, [*collected, "--api_base=http://localhost:8000/v1"]).validate()
+    with pytest.raises(ConfigError, match="--api_base=nowhere is no address"):
+        parse(CollectConfig, [*collected, "--api_base=nowhere"]).validate()
+    (tmp_path / "critic.json").write_text(json.dumps({"critic": {"embedder": "words:16"}}))
+    with pytest.raises(ConfigError, match="is of models behind an API"):
+        parse(PnlcEvaluateConfig, given).validate()
+    with pytest.raises(ConfigError, match="--embedder=words:16 is none"):
+        parse(CollectConfig, [*collected, "--api_base=http://localhost:8000/v1"]).validate()
+
+
+def test_an_embedder_is_asked_as_the_flags_say_and_counted(critic: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "")
+    with chat_server() as server:
+        folder = tmp_path / "critic"
+        assert call("train", str(critic.parent / "data"), "--steps=5", "--embedder=api:small",
+                    f"--api_base={server.address}", f"--out={folder}") == 0  # fmt: skip
+        assert load(folder).embedder_address == server.address
+        before = len(server.bodies)
+        assert call("evaluate", "--actor=random", f"--critic={folder}", "--agents=rerank", "--num_games=2", "--lanes=2",
+                    "--timed_decisions=0", "--ignore_calibration", "--api_price_in=1000000",
+                    f"--json={tmp_path / 'found.json'}") == 0  # fmt: skip
+        found = json.loads((tmp_path / "found.json").read_text())["embedder_calls"]
+        assert found["answered"] == len(server.bodies) - before > 0 and found["dollars"] == found["tokens_in"] > 0
+        assert call("collect", f"--game={GAME}", "--player=random", f"--critic={folder}", "--ignore_calibration",
+                    "--episodes=2", f"--out={tmp_path / 'guided'}") == 0  # fmt: skip
 
 
 def test_a_scripted_actor_proposes_plans_of_legal_actions_and_follows_them():

@@ -10,7 +10,7 @@ import pytest
 
 from maro_jax.pnlc.calibration import Bin, Calibration
 from maro_jax.pnlc.networks import Critic, Scaling
-from maro_jax.pnlc.storage import DOCUMENT, WEIGHTS, SavedCritic, load, save
+from maro_jax.pnlc.storage import DOCUMENT, WEIGHTS, SavedCritic, _canonical, _sha256, load, save
 from maro_jax.pnlc.value import ValueOptions, new_networks
 from maro_jax.run.fields import ConfigError
 
@@ -33,6 +33,7 @@ def made(expectile: float = 0.5) -> SavedCritic:
         embedder="random directions",
         options=options,
         calibration=calibration,
+        embedder_address="http://localhost:8000/v1",
     )
 
 
@@ -47,6 +48,15 @@ def test_a_critic_comes_back_as_it_was(tmp_path, expectile):
     state, thought = np.ones((3, 4)), np.zeros(4)
     np.testing.assert_array_equal(found.critic.q(state, thought), saved.critic.q(state, thought))
     assert {path.name for path in (tmp_path / "new" / "critic").iterdir()} == {WEIGHTS, DOCUMENT}
+
+
+def test_a_critic_of_before_addresses_were_kept_is_read(tmp_path):
+    save(tmp_path / "critic", made())
+    path = tmp_path / "critic" / DOCUMENT
+    document = json.loads(path.read_text())["critic"]
+    del document["embedder_address"]
+    path.write_text(json.dumps({"critic": document, "sha256": _sha256(_canonical(document))}))
+    assert load(tmp_path / "critic").embedder_address == ""
 
 
 def test_nothing_is_overwritten(tmp_path):
