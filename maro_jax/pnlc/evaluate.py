@@ -32,7 +32,7 @@ from maro_jax.run.pnlc_evaluate_config import SCRIPTED, SELF, PnlcEvaluateConfig
 from maro_jax.selfplay.episodes import HEURISTIC, LEARNER, RANDOM
 from maro_jax.selfplay.table import Table
 
-HOLDERS = {"heuristic": HEURISTIC, "random": RANDOM, SELF: LEARNER}
+HOLDERS = {"": HEURISTIC, "heuristic": HEURISTIC, "random": RANDOM, SELF: LEARNER}
 PURPOSE = 3_000_000  # keeps the games apart from those that a run or `collect` of the same seed has played
 TIMED = 1 << 20  # first deal of the games in which decisions are timed
 
@@ -58,7 +58,7 @@ def run(config: PnlcEvaluateConfig, console: Console) -> dict[str, Any]:
         guide = Guide(saved, embedder, whatever_it_knows=config.ignore_calibration)
     with contextlib.ExitStack() as stack:
         table, actor = _open(config, saved, stack)
-        sides = _sides(config, table)
+        sides, alone = _sides(config, table), len(table.spec.sides) == 1
         found = _play(config, table, actor, _agents(config, table, actor, guide), sides, console)
         api = {"api": actor.summary()} if is_api(config.actor) else {}
     if embedder and is_api_embedder(embedder.name):
@@ -67,6 +67,7 @@ def run(config: PnlcEvaluateConfig, console: Console) -> dict[str, Any]:
     headers, lines = contest.rows(found, measured)
     return {
         "game": table.spec.name,
+        "opponent": None if alone else config.opponent or "heuristic",
         "measure": measured.name,
         "agents": [dataclasses.asdict(standing) for standing in found],
         "table": {"headers": headers, "rows": lines},
@@ -156,7 +157,9 @@ def _check_thoughts(table: Table) -> None:
 
 
 def _sides(config: PnlcEvaluateConfig, table: Table) -> list[str]:
-    """The sides that are measured."""
+    """The sides that are measured; refuses an opponent where there is no side for one."""
+    if config.opponent and len(table.spec.sides) == 1:
+        raise ConfigError(f"--opponent={config.opponent}: {table.spec.name} has one side only; leave it out")
     if not config.sides:
         return list(table.spec.sides)
     sides = config.sides.split(",")
@@ -215,7 +218,8 @@ def report(result: dict[str, Any]) -> str:
     from maro_jax.run.console import table
 
     config, found = result["config"], result["agents"]
-    lines = [f"{config['actor']} in {result['game']} against {config['opponent']}, {config['num_games']} games each"]
+    against = f" against {result['opponent']}" if result["opponent"] else ""
+    lines = [f"{config['actor']} in {result['game']}{against}, {config['num_games']} games each"]
     lines.append(table(result["table"]["headers"], result["table"]["rows"]))
     if len(found[0]["sides"]) > 1:
         sides = list(found[0]["sides"])

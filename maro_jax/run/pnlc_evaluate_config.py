@@ -32,8 +32,8 @@ class PnlcEvaluateConfig(ApiConfig):
         example="plain,rerank",
     )  # fmt: skip
     opponent: str = setting(
-        "heuristic", "who holds the other sides: heuristic, random or actor (its own weights, plainly)",
-        group="players", choices=(*SCRIPTED, SELF),
+        "", "who holds the other sides: heuristic (also if empty), random or actor (its own weights, plainly)",
+        group="players", choices=("", *SCRIPTED, SELF), example="random",
     )  # fmt: skip
     temperature: float = setting(1.0, "sampling temperature of the actor", group="players", positive=True)
     num_thoughts: int = setting(4, "thoughts proposed for each reply", group="players", low=2, high=64)

@@ -85,10 +85,10 @@ def test_an_agent_is_told_of_by_itself_too_when_another_played_no_deal_without_a
     assert first.own == Estimate.of(np.array([0.5, 4.5, 6.5])) and first.with_faulty_games.mean == 3.5
     assert second.own.deals == 0 and second.with_faulty_games == Estimate.of(np.array([1.5, 3.5, 5.5, 7.5]))
     told = report({
-        "config": {"actor": "api:m", "opponent": "heuristic", "num_games": 8}, "game": "kuhn-v0",
+        "config": {"actor": "api:m", "num_games": 8}, "game": "kuhn-v0", "opponent": "heuristic",
         "agents": [dataclasses.asdict(each) for each in (first, second)],
         "table": dict(zip(("headers", "rows"), rows([first, second], WIN_RATE), strict=True)),
     })  # fmt: skip
-    assert "9 games with moves" in told
+    assert "api:m in kuhn-v0 against heuristic, 8 games each" in told and "9 games with moves" in told
     line = next(line for line in told.splitlines() if line.startswith("plain") and "3.500" in line)
     assert line.split()[1:4] == ["1", "3", "3.833"]

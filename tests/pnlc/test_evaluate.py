@@ -49,7 +49,7 @@ def test_agents_are_compared_printed_and_written(critic: Path, tmp_path: Path, c
         "--ignore_calibration", f"--json={written}",
     )  # fmt: skip
     printed, result = capfd.readouterr().out, json.loads(written.read_text())
-    assert code == 0 and "random in persuasion-v0 against heuristic, 24 games each" in printed
+    assert code == 0 and "random in persuasion-v0, 24 games each" in printed
     by_name = {each["agent"]: each for each in result["agents"]}
     assert list(by_name) == ["plain", "random", "shuffled", "rerank"] and result["measure"] == "donation, $"
     for name, each in by_name.items():
@@ -83,6 +83,8 @@ def test_a_critic_that_does_not_fit_is_refused(critic: Path, tmp_path: Path, cap
     assert "judges thoughts of persuasion-v0" in capfd.readouterr().err
     assert call(*given, "--game=persuasion-v0") == 2
     assert "is played without thoughts" in capfd.readouterr().err
+    assert call(*given, "--opponent=heuristic") == 2
+    assert "--opponent=heuristic: persuasion-v0 has one side only; leave it out" in capfd.readouterr().err
     assert call(*given, "--sides=persuadee") == 2
     assert "--sides=persuadee is not one of persuader" in capfd.readouterr().err
 

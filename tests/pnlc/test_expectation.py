@@ -10,6 +10,7 @@ from maro_jax.data.reader import EpisodeSource
 from maro_jax.data.record import to_episodes
 from maro_jax.data.retell import text_table
 from maro_jax.learner.value import RIDGE
+from maro_jax.pnlc import expectation
 from maro_jax.pnlc.__main__ import main_cli
 from maro_jax.pnlc.critic import Guide
 from maro_jax.pnlc.embedders import embedder_of
@@ -17,7 +18,9 @@ from maro_jax.pnlc.expectation import CriticExpectation
 from maro_jax.pnlc.labelling import open_sources
 from maro_jax.pnlc.states import states_of_record
 from maro_jax.pnlc.storage import load
+from maro_jax.run.config import TrainConfig
 from maro_jax.run.fields import ConfigError
+from maro_jax.run.flags import parse
 from tests.selfplay.playing import mesh_of
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
@@ -112,6 +115,20 @@ def test_a_critic_of_another_game_is_refused(folder):
     for tables, plays in (((kuhn,), "kuhn-v0"), ((persuasion, kuhn), "persuasion-v0 and kuhn-v0")):
         with pytest.raises(ConfigError, match=f"trained on persuasion-v0, and this run plays {plays};"):
             CriticExpectation(str(folder / "critic"), "", tables, replicated)
+
+
+def test_a_run_may_name_the_server_of_a_critics_embedder(folder, given, monkeypatch):
+    opened = []
+    monkeypatch.setattr(expectation, "embedder_for", lambda *of, **server: opened.append(server))
+    replicated = jax.sharding.NamedSharding(mesh_of(8), jax.sharding.PartitionSpec())
+    CriticExpectation(str(folder / "critic"), "", (given[0],), replicated, "http://localhost:8000/v1")
+    assert opened == [{"base_url": "http://localhost:8000/v1"}]
+    usual = [f"--games={GAME}", "--decompose=pnlc", f"--critic={folder / 'critic'}"]
+    parse(TrainConfig, [*usual, "--critic_api_base=http://localhost:8000/v1"]).validate()
+    with pytest.raises(ConfigError, match="--critic_api_base=nowhere is no address"):
+        parse(TrainConfig, [*usual, "--critic_api_base=nowhere"]).validate()
+    with pytest.raises(ConfigError, match="--critic_api_base=.* means nothing with --decompose=outcome"):
+        parse(TrainConfig, ["--critic_api_base=http://localhost:8000/v1"]).validate()
 
 
 def preference(folder, records, holder):
