@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from string import Template
 
 import jax
@@ -14,6 +14,7 @@ from maro_jax.pnlc.networks import Critic
 from maro_jax.pnlc.storage import SavedCritic
 
 MOST_REMEMBERED = 1 << 16  # embeddings of thoughts, of which scripted and small players have few
+ROWS_ON_HOST = 1024  # of thought and goal: with more the device is faster
 
 
 class Guide:
@@ -43,7 +44,9 @@ class Guide:
         self.goals, self.utilities = saved.goals, np.asarray(saved.utilities, np.float32)
         self._critic, self._embedder = saved.critic, embedder
         self._vicinity = Vicinity(np.asarray(saved.critic.goal), np.asarray(saved.reach, np.float32))
+        self._on_host = saved.critic.on_host()
         self._remembered: dict[str, np.ndarray] = {}
+        self._products: dict[str, np.ndarray] = {}
 
     def chances(self, states: Sequence[str], thoughts: Sequence[Sequence[str]]) -> np.ndarray:
         """float32[n, k, G], the chance of each goal after each thought.
@@ -53,14 +56,15 @@ class Guide:
           thoughts: k for each of them.
         """
         state = np.asarray(self._embedder.embed(list(states)), np.float32)
-        thought = self._thoughts([each for some in thoughts for each in some]).reshape(len(states), -1, state.shape[1])
-        rows = 1 << (len(state) - 1).bit_length()  # few sizes, so that few programs are compiled
-        padded = (np.pad(array, ((0, rows - len(state)), (0, 0), (0, 0))) for array in (state[:, None], thought))
-        return np.asarray(_chances(self._critic, *padded))[: len(state)]
+        pairs = dict.fromkeys((row, text) for row, some in enumerate(thoughts) for text in some)
+        if len(pairs) * len(self.goals) > ROWS_ON_HOST:
+            return self._many(state, thoughts)
+        few = dict(zip(pairs, self._few(state, list(pairs)), strict=True))  # equal thoughts tie exactly
+        return np.stack([np.stack([few[row, text] for text in some]) for row, some in enumerate(thoughts)])
 
     def scores(self, chances: np.ndarray) -> np.ndarray:
         """float32[...], what is to be expected: the sum over goals of utility · chance, for chances [..., G]."""
-        return chances @ self.utilities
+        return (chances * self.utilities).sum(axis=-1)  # not by a product of matrices, whose rows are rounded by place
 
     def likelihoods(self, state: str, thought: str, futures: Sequence[str]) -> list[float | None]:
         """The chance of each imagined future: that of the goal nearest to it, None for what is like no goal
@@ -77,15 +81,37 @@ class Guide:
         nearest = self._vicinity.nearest(np.asarray(self._embedder.embed(list(futures)), np.float32))
         return [None if index == REFUSED else float(chance[index]) for index in nearest]
 
-    def _thoughts(self, texts: Sequence[str]) -> np.ndarray:
+    def _few(self, state: np.ndarray, pairs: Sequence[tuple[int, str]]) -> np.ndarray:
+        """float32[p, G], of pairs of a row of `state [n, d]` and a thought; without the device."""
+        rows, texts = zip(*pairs, strict=True)
+        thought = _recalled(self._products, texts, lambda new: self._on_host.thoughts(self._embedded(new)))
+        return self._on_host.chances(self._on_host.states(state)[list(rows)], thought)
+
+    def _many(self, state: np.ndarray, thoughts: Sequence[Sequence[str]]) -> np.ndarray:
+        """float32[n, k, G], on the device."""
+        thought = self._embedded([text for some in thoughts for text in some]).reshape(len(state), -1, state.shape[1])
+        rows = 1 << (len(state) - 1).bit_length()  # few sizes, so that few programs are compiled
+        padded = (np.pad(array, ((0, rows - len(state)), (0, 0), (0, 0))) for array in (state[:, None], thought))
+        chances = np.asarray(_chances(self._critic, *padded))[: len(state)]
+        first = np.array([[list(some).index(text) for text in some] for some in thoughts])
+        return np.take_along_axis(chances, first[:, :, None], axis=1)  # equal thoughts tie exactly
+
+    def _embedded(self, texts: Sequence[str]) -> np.ndarray:
         """float32[n, d]; each text is embedded once."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._remembered]
-        if len(self._remembered) + len(new) > MOST_REMEMBERED:
-            self._remembered.clear()
-            new = list(dict.fromkeys(texts))
-        if new:
-            self._remembered.update(zip(new, np.asarray(self._embedder.embed(new), np.float32), strict=True))
-        return np.stack([self._remembered[text] for text in texts])
+        return _recalled(self._remembered, texts, lambda new: np.asarray(self._embedder.embed(new), np.float32))
+
+
+def _recalled(
+    memory: dict[str, np.ndarray], texts: Sequence[str], make: Callable[[list[str]], np.ndarray]
+) -> np.ndarray:
+    """What `make` makes of texts, a row each; of each text once, as long as there is room."""
+    new = [text for text in dict.fromkeys(texts) if text not in memory]
+    if len(memory) + len(new) > MOST_REMEMBERED:
+        memory.clear()
+        new = list(dict.fromkeys(texts))
+    if new:
+        memory.update(zip(new, make(new), strict=True))
+    return np.stack([memory[text] for text in texts])
 
 
 @jax.jit

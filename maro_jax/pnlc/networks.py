@@ -135,17 +135,67 @@ class Critic:
         """float32[..., G], the mean chance of each goal in `state [..., d]` before a thought is known."""
         return _chances(self.networks.get("baseline", self.networks["v"]), *self._scaled(state, None))
 
+    def on_host(self) -> QOnHost:
+        """`q` without a device, for few rows."""
+        return QOnHost(self)
+
     def _scaled(self, state: Any, thought: Any) -> tuple[jax.Array, jax.Array | None, jax.Array]:
-        size = self.goal.shape[-1]
         for name, given in (("state", state), ("thought", thought)):
-            if given is not None and np.shape(given)[-1:] != (size,):
-                raise ConfigError(
-                    f"the critic reads embeddings of {size} numbers, not a {name} of shape {list(np.shape(given))}; "
-                    "use the embedder that it was trained with"
-                )
+            if given is not None:
+                _check(name, given, self.goal.shape[-1])
         scaled = {"state": state, "thought": thought, "goal": self.goal}
         parts = {name: self.scaling[name](value) for name, value in scaled.items() if value is not None}
         return parts["state"], parts.get("thought"), parts["goal"]
+
+
+class QOnHost:
+    """`Critic.q` in NumPy: of a few rows a call to the device takes longer than the products themselves.
+
+    A state, a thought and the goals enter the first layer apart, and their products can be kept.
+    """
+
+    def __init__(self, critic: Critic):
+        """Copies the parameters, and reads the goals.
+
+        Args:
+          critic: its arrays may be anywhere.
+        """
+        self._params, self._scaling, goal = jax.device_get((critic.networks["q"], critic.scaling, critic.goal))
+        self._goal = self._product("goal", goal)
+
+    def states(self, embeddings: np.ndarray) -> np.ndarray:
+        """float32[n, 128]: what states `[n, d]` are to the first layer."""
+        return self._product("state", embeddings) + self._params["state"]["bias"]
+
+    def thoughts(self, embeddings: np.ndarray) -> np.ndarray:
+        """The same of thoughts."""
+        return self._product("thought", embeddings)
+
+    def chances(self, state: np.ndarray, thought: np.ndarray) -> np.ndarray:
+        """float32[n, G], the chance of each goal.
+
+        Args:
+          state: float32[n, 128], of `states`.
+          thought: float32[n, 128], of `thoughts`.
+        """
+        hidden, output = self._params["hidden"], self._params["output"]
+        first = np.maximum((state + thought)[:, None] + self._goal, 0).reshape(-1, HIDDEN)
+        second = np.maximum(first @ hidden["kernel"] + hidden["bias"], 0)
+        odds = (second @ output["kernel"] + output["bias"]).reshape(len(state), len(self._goal))
+        return 0.5 + 0.5 * np.tanh(0.5 * odds)  # the logistic function, which overflows nowhere in this form
+
+    def _product(self, name: str, embeddings: np.ndarray) -> np.ndarray:
+        scaling, kernel = self._scaling[name], self._params[name]["kernel"]
+        _check(name, embeddings, len(kernel))
+        return (np.asarray(embeddings, np.float32) - scaling.mean) * scaling.factor @ kernel
+
+
+def _check(name: str, embeddings: Any, size: int) -> None:
+    if np.shape(embeddings)[-1:] != (size,):
+        raise ConfigError(
+            f"the critic reads embeddings of {size} numbers, not a {name} of shape {list(np.shape(embeddings))}; "
+            "use the embedder that it was trained with"
+        )
 
 
 @jax.jit

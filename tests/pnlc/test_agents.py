@@ -12,11 +12,13 @@ import pytest
 from games.registry import make
 from games.text.grammar import THOUGHT_TOKEN
 from maro_jax.pnlc import agents
+from maro_jax.pnlc import critic as pnlc_critic
 from maro_jax.pnlc.actors import PolicyActor, Thought
 from maro_jax.pnlc.agents import BestOf, Plain, Unthinking
 from maro_jax.pnlc.calibration import Calibration
 from maro_jax.pnlc.contest import contest_plan, play
 from maro_jax.pnlc.critic import Guide
+from maro_jax.pnlc.networks import Critic, Scaling, init
 from maro_jax.pnlc.storage import SavedCritic
 from maro_jax.pnlc.value import ValueOptions
 from maro_jax.policy.models import load_policy
@@ -61,6 +63,25 @@ class ExactCritic:
         pairs = (state, self.states), (thought, self.thoughts)
         s, z = (jnp.argmax(given @ known.T, axis=-1) for given, known in pairs)
         return self.exact[s, z]
+
+    def on_host(self) -> "ExactOnHost":
+        return ExactOnHost(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExactOnHost:
+    """The same; a state and a thought are to it their place among those that it knows."""
+
+    critic: ExactCritic
+
+    def states(self, embeddings):
+        return np.argmax(embeddings @ self.critic.states.T, axis=-1)
+
+    def thoughts(self, embeddings):
+        return np.argmax(embeddings @ self.critic.thoughts.T, axis=-1)
+
+    def chances(self, state, thought):
+        return self.critic.exact[state, thought]
 
 
 def saved_critic(world: worlds.World, utilities, calibration: Calibration = PROVEN) -> SavedCritic:
@@ -123,6 +144,28 @@ def test_chances_are_those_of_each_state_and_thought_and_thoughts_are_embedded_o
     np.testing.assert_allclose(guide.scores(chances), exact @ np.arange(8), atol=1e-5)
     guide.chances(states[:1], thoughts[:1])
     assert sorted(embedder.embedded) == sorted([*states, *world.thoughts, states[0]])
+
+
+def test_few_rows_on_the_host_have_the_chances_of_the_device(monkeypatch):
+    """With parameters that no path could leave out, and more thoughts than different ones."""
+    rng, size, goals = np.random.default_rng(2), worlds.SIZE, 7
+    params = jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32), init(size, True, KEY))
+    scaling = {name: Scaling.of(rng.normal(1, 2, (9, size))) for name in ("state", "thought", "goal")}
+    critic = Critic({"q": params}, scaling, jnp.asarray(rng.normal(size=(goals, size)), jnp.float32))
+    world = worlds.chain()
+    saved = dataclasses.replace(saved_critic(world, range(goals)), critic=critic, goals=("goal",) * goals)
+    thoughts = [["I stay.", "I go.", "I stay."], ["I go.", "I go.", "I run."]]
+    few = Guide(saved, Directions()).chances(world.states[:2], thoughts)
+    monkeypatch.setattr(pnlc_critic, "ROWS_ON_HOST", 0)
+    many = Guide(saved, Directions()).chances(world.states[:2], thoughts)
+    assert few.shape == many.shape == (2, 3, goals) and few.dtype == many.dtype == np.float32
+    np.testing.assert_allclose(few, many, atol=1e-5)
+    assert few.std() > 0.1
+    for chances in (few, many):
+        np.testing.assert_array_equal(chances[0, 0], chances[0, 2])
+        np.testing.assert_array_equal(chances[1, 0], chances[1, 1])
+    with pytest.raises(ConfigError, match="embeddings of"):
+        critic.on_host().states(np.zeros((1, size + 1), np.float32))
 
 
 def test_imagined_futures_are_the_nearest_goal_or_none():
