@@ -132,7 +132,7 @@ def at_random(seed: int) -> Score:
 
 
 def by_critic(guide: Guide, state_of: StateOf) -> Score:
-    """What the critic expects after each thought.
+    """What the critic expects after each thought; 0 where all thoughts of a turn are equal, and there is no choice.
 
     Args:
       guide: the critic.
@@ -140,11 +140,16 @@ def by_critic(guide: Guide, state_of: StateOf) -> Score:
     """
 
     def score(games: Any, turns: Sequence[Turn], proposed: Sequence[Sequence[Thought]]) -> Scores:
-        most = max(map(len, proposed))
-        # All turns are scored by one call: a turn with fewer thoughts repeats its first one, which is then cut off.
-        texts = [[each.text for each in (*some, *[some[0]] * (most - len(some)))] for some in proposed]
-        scores = guide.scores(guide.chances([state_of(turn) for turn in turns], texts))
-        return [row[: len(some)].tolist() for row, some in zip(scores, proposed, strict=True)]
+        texts = [[thought.text for thought in thoughts] for thoughts in proposed]
+        found = [[0.0] * len(some) for some in texts]
+        if open_to := [row for row, some in enumerate(texts) if len(set(some)) > 1]:
+            most = max(len(texts[row]) for row in open_to)
+            # All turns are scored by one call: one with fewer thoughts repeats its first one, which is then cut off.
+            filled = [[*texts[row], *[texts[row][0]] * (most - len(texts[row]))] for row in open_to]
+            scores = guide.scores(guide.chances([state_of(turns[row]) for row in open_to], filled))
+            for row, of_row in zip(open_to, scores, strict=True):
+                found[row] = of_row[: len(texts[row])].tolist()
+        return found
 
     return score
 

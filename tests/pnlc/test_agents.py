@@ -146,6 +146,19 @@ def test_chances_are_those_of_each_state_and_thought_and_thoughts_are_embedded_o
     assert sorted(embedder.embedded) == sorted([*states, *world.thoughts, states[0]])
 
 
+def test_the_critic_is_asked_only_where_there_is_a_choice():
+    world, embedder = worlds.chain(), Directions()
+    guide = Guide(saved_critic(world, range(1, 9)), embedder)
+    turns = [SimpleNamespace(state=world.states[number]) for number in (2, 3, 4)]
+    first, second = (Thought(text) for text in world.thoughts[:2])
+    proposed = [[first] * 3, [first, second, first], [second] * 3]
+    scores = agents.by_critic(guide, lambda turn: turn.state)(None, turns, proposed)
+    assert sorted(embedder.embedded) == sorted([turns[1].state, first.text, second.text])
+    exact = worlds.exact(world)[0][3][[0, 1, 0]] @ np.arange(1, 9)
+    np.testing.assert_allclose(scores, [np.zeros(3), exact, np.zeros(3)], atol=1e-5)
+    assert scores[1, 0] == scores[1, 2] and scores.argmax(axis=1)[[0, 2]].tolist() == [0, 0]
+
+
 def test_few_rows_on_the_host_have_the_chances_of_the_device(monkeypatch):
     """With parameters that no path could leave out, and more thoughts than different ones."""
     rng, size, goals = np.random.default_rng(2), worlds.SIZE, 7
