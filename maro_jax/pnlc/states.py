@@ -13,6 +13,7 @@ Thoughts are left out. The text is the same whether it is made of a record on di
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -25,6 +26,7 @@ from maro_jax.selfplay.episodes import Episodes
 from maro_jax.selfplay.hosted import Exchange, Turn, told_in_secret
 from maro_jax.selfplay.table import Table
 
+MOST_DECODED = 1 << 14  # news that are remembered as text
 MOST_WORDS = 240  # of a state: the oldest lines that everybody knows are left out beyond
 
 
@@ -134,14 +136,27 @@ def _states(table: Table, past: _Past, decisions: Iterable[int]) -> list[str]:
 
 
 def _told(table: Table, exchange: Exchange) -> _Told:
-    phase, question = table.spec.phases[exchange.phase], table.spec.phases[exchange.phase].prompt.strip()
-    lines = [line.strip() for line in news(table, exchange).removesuffix(question).split("\n")]
-    replied = []
-    if len(exchange.reply):
-        said = (exchange.nodes == SPEECH_TOKEN) & (exchange.reply != table.lexicon.section_close)
-        replied.append(table.tokenizer.decode(exchange.reply[said].tolist()).strip())
-        replied.append(table.spec.action_labels[exchange.action].strip() if phase.action else "")
-    return _Told(tuple(filter(None, lines)), question, tuple(f"You: {text}" for text in replied if text))
+    ids = np.ascontiguousarray(exchange.news, np.int32).tobytes()
+    lines, question = _news(table, exchange.phase, ids)
+    return _Told(lines, question, _replied(table, exchange) if len(exchange.reply) else ())
+
+
+@functools.lru_cache(maxsize=MOST_DECODED)
+def _news(table: Table, phase: int, ids: bytes) -> tuple[tuple[str, ...], str]:
+    """The lines of news, and what is asked. A turn's news come again in each later turn, and are decoded once."""
+    tokens, question = np.frombuffer(ids, np.int32), table.spec.phases[phase].prompt.strip()
+    text = news(table, Exchange(phase, tokens, tokens[:0], np.zeros(0, np.int16), -1))
+    lines = [line.strip() for line in text.removesuffix(question).split("\n")]
+    return tuple(filter(None, lines)), question
+
+
+def _replied(table: Table, exchange: Exchange) -> tuple[str, ...]:
+    """The lines of a reply: what was said and what was done."""
+    said = (exchange.nodes == SPEECH_TOKEN) & (exchange.reply != table.lexicon.section_close)
+    speech = table.tokenizer.decode(exchange.reply[said].tolist()).strip() if said.any() else ""
+    acts = table.spec.phases[exchange.phase].action
+    action = table.spec.action_labels[exchange.action].strip() if acts else ""
+    return tuple(f"You: {text}" for text in (speech, action) if text)
 
 
 def _secrets(table: Table, rows: np.ndarray) -> frozenset[str]:
