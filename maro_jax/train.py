@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from maro_jax.league.played import Played
     from maro_jax.league.session import Session
     from maro_jax.league.trainer import Trainer
+    from maro_jax.run.checkpoint import Checkpoints, Restored
 
 RECORDED_GAMES = 12  # games kept for the replay each time, of all games together
 
@@ -107,7 +108,7 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
 
     from maro_jax.league.report import alarms, banner, columns, sections, skips
     from maro_jax.league.session import device_facts
-    from maro_jax.run.checkpoint import Checkpoints, shapes_of
+    from maro_jax.run.checkpoint import Checkpoints, fingerprint, shapes_of
 
     begun, console, watch = time.monotonic(), job_console(enabled=distributed.is_first()), Stopwatch()
     compiled = dataclasses.asdict(compiling())
@@ -119,7 +120,8 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
     ):
         if distributed.together(checkpoints.steps):  # what is read takes the place of what was drawn, not one beside it
             state = shapes_of(state)
-        restored = distributed.together(lambda: checkpoints.restore(state))
+        origin = {"config": directory.config_digest, "frozen_model": fingerprint(trainer.base)}
+        restored = distributed.together(lambda: _restored(checkpoints, state, origin))
         first, before = (0, 0.0) if restored is None else (restored.step, restored.meta["seconds"])
         state = state if restored is None else restored.state
         records = config.record_episodes and distributed.is_first()
@@ -134,7 +136,7 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
                 with watch("datasets"):
                     recorder.flush()  # what a checkpoint has behind it must be on disk
             with watch("checkpoints"):
-                checkpoints.save(step, state, {"seconds": seconds()})
+                checkpoints.save(step, state, {"seconds": seconds(), **origin})
 
         def leave_if_asked(step: int) -> None:
             if name := next(filter(None, distributed.gathered(stop.name)), ""):
@@ -175,6 +177,26 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
         summary |= _costs(trainer, seconds(), compiled) | {"beside": watch.shares()}
     directory.write_summary(summary)
     return summary
+
+
+def _restored(checkpoints: Checkpoints, state: Any, origin: dict[str, str]) -> Restored | None:
+    """The newest good checkpoint, if it was saved by this run and on this frozen model.
+
+    Raises:
+      ConfigError: it was not. (One of before 2026-11 does not say; a model in another precision cannot be compared.)
+    """
+    restored = checkpoints.restore(state)
+    if restored is None or not distributed.is_first():
+        return restored
+    place = f"checkpoint {restored.step} in {checkpoints.directory}"
+    if restored.meta.get("config", origin["config"]) != origin["config"]:
+        raise ConfigError(f"{place} was saved by a run of another configuration than the config.json beside it tells; "
+                          "choose another --run_dir to start anew")  # fmt: skip
+    before, now = restored.meta.get("frozen_model", ""), origin["frozen_model"]
+    if before.partition(":")[0] == now.partition(":")[0] and before != now:
+        raise ConfigError(f"{place} holds an adapter of the model that --model named, whose weights have changed "
+                          "since; put the old ones back, or choose another --run_dir")  # fmt: skip
+    return restored
 
 
 def _prepare(config: TrainConfig) -> tuple[Trainer, str, Any]:

@@ -1,11 +1,12 @@
 """Runs that train an adapter: what changes, what is kept, and what others make of it."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from maro_jax import evaluate, export, play
 from maro_jax.policy.hf_folder import load_model
@@ -57,6 +58,23 @@ def test_only_the_adapter_is_learnt_and_saved(place):
     for name in matrices:
         assert not np.array_equal(stored[name], stored[name.replace("learner.params", "opponent")])
     assert any(name.startswith("pool.members") for name in stored)
+
+
+def test_an_adapter_goes_on_only_with_the_model_that_it_began_with(place, tmp_path):
+    shutil.copytree(place / "run", tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    config = _config(tmp_path / "run", place / "model", pool_size=1, pool_every=1, opponents="league")
+    weights = place / "model" / "model.safetensors"
+    tensors, before = load_file(weights), weights.read_bytes()
+    name = tensor_name(("layers", "0", "up", "kernel"))[0]
+    tensors[name][3, 2] += 0.01
+    try:
+        save_file(tensors, weights, metadata={"format": "pt"})
+        with pytest.raises(ConfigError, match="whose weights have changed since"):
+            train_quietly(config)
+    finally:
+        weights.write_bytes(before)
+    train_quietly(config)
 
 
 def test_the_folder_exported_is_the_model_with_the_product_added(place, tmp_path):

@@ -1,5 +1,6 @@
 """Several processes train one run: as one process does, through the loss and the stop of one of them."""
 
+import functools
 import json
 import re
 import signal
@@ -43,16 +44,28 @@ def _assert_same_run(run: Path, other: Path, step: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def straight(kept_programs, tmp_path_factory):
+def straight_on(kept_programs, tmp_path_factory):
     """A run by one process, never interrupted; its devices exchange what they compute as those of several do."""
-    run = tmp_path_factory.mktemp("straight") / "run"
-    _train(1, run, *_command(run, 4))
-    return run
+
+    @functools.cache
+    def run_on(devices: int) -> Path:
+        run = tmp_path_factory.mktemp("straight") / "run"
+        _train(1, run, *_command(run, devices))
+        return run
+
+    return run_on
 
 
-def test_a_run_loses_a_process_and_is_stopped_and_ends_as_the_straight_one(straight, tmp_path):
+@pytest.fixture(scope="module")
+def straight(straight_on):
+    """Such a run on four devices."""
+    return straight_on(4)
+
+
+@pytest.mark.parametrize("devices", [4, pytest.param(8, marks=pytest.mark.slow)])
+def test_a_run_loses_a_process_and_is_stopped_and_ends_as_the_straight_one(straight_on, tmp_path, devices):
     run = tmp_path / "run"
-    command = _command(run, 4)
+    command = _command(run, devices)
     with started(2, tmp_path / "lost", *command) as first:
         first.wait_for("1/3")
         while not (run / "checkpoints" / "1").is_dir():
@@ -65,7 +78,7 @@ def test_a_run_loses_a_process_and_is_stopped_and_ends_as_the_straight_one(strai
         assert killed == -signal.SIGKILL and left in (exit_codes.LOST, -signal.SIGABRT)
         sentence = "the same command goes on from the last checkpoint" if left == exit_codes.LOST else "task died"
         assert sentence in first.complained()
-        assert re.search(r"devices +4 x cpu of 2 processes", first.said())
+        assert re.search(rf"devices +{devices} x cpu of 2 processes", first.said())
         assert "iteration" not in first.said(1)  # the first alone tells
     with started(2, tmp_path / "stopped", *command) as second:
         second.wait_for("2/3")
@@ -74,7 +87,7 @@ def test_a_run_loses_a_process_and_is_stopped_and_ends_as_the_straight_one(strai
         assert second.exit_codes() == [exit_codes.PREEMPTED] * 2
         assert all("SIGTERM: saved; the same command goes on" in second.complained(index) for index in range(2))
     _train(1, run, *command)
-    _assert_same_run(run, straight, 3)
+    _assert_same_run(run, straight_on(devices), 3)
 
 
 @pytest.mark.parametrize(

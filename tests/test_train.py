@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from maro_jax.league.report import alarms
 from maro_jax.run import exit_codes
 from maro_jax.run.config import TrainConfig
 from maro_jax.run.directory import RunDirectory, read_games
+from maro_jax.run.fields import ConfigError
 from maro_jax.run.flags import run_cli
 from maro_jax.train import Stopped, _main, _trace_if_due, train
 from tests.entry_points import (
@@ -142,6 +144,15 @@ def test_another_seed_ends_elsewhere(finished_run, tmp_path):
     train_until(small_config(tmp_path, seed=1), 0)
     (row,) = metrics(tmp_path)
     assert row["loss"] != metrics(straight)[0]["loss"]
+
+
+def test_a_checkpoint_of_another_run_is_refused(finished_run, tmp_path):
+    config = small_config(tmp_path, seed=1)
+    train_until(config, 0)
+    shutil.rmtree(tmp_path / "checkpoints")
+    shutil.copytree(finished_run.folder / "checkpoints", tmp_path / "checkpoints")
+    with pytest.raises(ConfigError, match="another configuration than the config.json"):
+        train_quietly(config)
 
 
 def test_too_many_steps_that_are_not_finite_end_with_3(tmp_path, capsys):

@@ -54,19 +54,22 @@ class Checkpoints:
 
     Writing goes on in the background; `wait` (and `save`, for the one before) raises what went
     wrong there.
+
+    Attributes:
+      directory: where they are.
     """
 
     def __init__(self, directory: str | Path, keep: int):
         """Opens `directory`, creating it; the newest `keep` steps are kept."""
-        self._directory = Path(directory).resolve()
+        self.directory = Path(directory).resolve()
         _silence_orbax()
         if is_first():
-            self._directory.mkdir(parents=True, exist_ok=True)
+            self.directory.mkdir(parents=True, exist_ok=True)
         gathered(True)  # the others wait for the folder
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, cleanup_tmp_directories=True, create=False, multiprocessing_options=_jointly()
         )
-        self._manager = ocp.CheckpointManager(self._directory, options=options, item_names=("state", "meta"))
+        self._manager = ocp.CheckpointManager(self.directory, options=options, item_names=("state", "meta"))
 
     def steps(self) -> list[int]:
         """Steps that were completely written, oldest first."""
@@ -96,7 +99,7 @@ class Checkpoints:
             "arrays": {name: _describe(leaf) for name, leaf in leaves.items()},
             "digests": digests(leaves),
         }
-        with saving_to(self._directory):
+        with saving_to(self.directory):
             saved = self._manager.save(
                 step,
                 args=ocp.args.Composite(state=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(document)),
@@ -122,7 +125,7 @@ class Checkpoints:
         steps, damaged = self.steps(), dict[int, str]()
         for step in reversed(steps):
             try:
-                with _reader(self._directory) as reader:
+                with _reader(self.directory) as reader:
                     leaves, meta = _read(reader, step, wanted, whole=True)
             except _Damaged as damage:
                 damaged[step] = str(damage)
@@ -131,11 +134,11 @@ class Checkpoints:
                 self._set_aside(newer, reason)
             state = jax.tree.unflatten(treedef, [leaves[name] for name in wanted])
             return Restored(step, state, meta)
-        aside = gathered(sorted(path.name for path in self._directory.glob("*.bad-*")))[0]
+        aside = gathered(sorted(path.name for path in self.directory.glob("*.bad-*")))[0]
         if steps or aside:  # never a new run in the place of one that was there
             why = f" ({steps[-1]}: {damaged[steps[-1]]})" if steps else ""
             raise ConfigError(
-                f"none of the checkpoints {steps or aside} in {self._directory} can be read{why}; choose "
+                f"none of the checkpoints {steps or aside} in {self.directory} can be read{why}; choose "
                 "another --run_dir to start anew"
             )
         return None
@@ -146,7 +149,7 @@ class Checkpoints:
         Raises:
           NotWrittenError: something went wrong in the background.
         """
-        with saving_to(self._directory):
+        with saving_to(self.directory):
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
 
@@ -168,8 +171,8 @@ class Checkpoints:
 
     def _set_aside(self, step: int, reason: str) -> None:
         if is_first():
-            aside = self._directory / f"{step}.bad-{time.strftime('%Y%m%d-%H%M%S')}"
-            (self._directory / str(step)).rename(aside)
+            aside = self.directory / f"{step}.bad-{time.strftime('%Y%m%d-%H%M%S')}"
+            (self.directory / str(step)).rename(aside)
             print(
                 f"warning: checkpoint {step} is damaged ({reason}); it is now {aside}, and the one before it is tried",
                 file=sys.stderr,
@@ -335,6 +338,15 @@ def digests(leaves: Mapping[str, jax.Array]) -> dict[str, int]:
     for group in groups.values():
         found |= _jitted_digests(group)
     return {name: int(found[name]) for name in leaves}
+
+
+def fingerprint(tree: Any) -> str:
+    """The dtype of a tree's first array and a checksum of all arrays, or '' of none; all processes call it together."""
+    leaves = {name: jnp.asarray(leaf) for name, leaf in _flatten(tree).items()}
+    if not leaves:
+        return ""
+    found = zlib.crc32(json.dumps(digests(leaves), sort_keys=True).encode())
+    return f"{next(iter(leaves.values())).dtype}:{found:08x}"
 
 
 def _devices_of(sharding: jax.sharding.Sharding) -> tuple[jax.Device, ...]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -75,6 +76,13 @@ class RunDirectory:
             defaults = {field.name: field.default for field in dataclasses.fields(config)}
             _refuse_other_config(folder, recorded, values, defaults)
         return cls(folder, values, recorded, _lock(folder))
+
+    @property
+    def config_digest(self) -> str:
+        """Of the configuration that the run began with, less what may change between sessions."""
+        config = self._config if self._recorded is None else self._recorded["config"]
+        fixed = {name: value for name, value in config.items() if name not in _FREE_KEYS}
+        return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
 
     def record(self, devices: Mapping[str, Any]) -> list[str]:
         """Records how a new run begins; for one that goes on, compares.
