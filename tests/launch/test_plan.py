@@ -135,13 +135,16 @@ def test_two_seem_alike_only_from_sixteen_seeds_on():
     assert statistics.equivalent({"n": 16, "student_90": [0, 0]}, None) is None
 
 
+UNEQUAL = ("more_games",)  # plans that compare numbers of games
+
+
 @pytest.mark.parametrize("shipped", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
 def test_the_plans_that_ship_can_be_run(shipped):
     found = plan.read_plan(shipped, [], share_warm_start=True)
     labels = [trial.label for trial in found.trials]
-    assert found.baseline.label in labels and len(set(labels)) == len(labels) > 2
+    assert found.baseline.label in labels and len(set(labels)) == len(labels) >= 2
     for contrast in found.contrasts:
         for name in (*contrast.plus, *contrast.minus):
             assert set(contrast.seeds) <= set(found.seeds[name])
     matched = {(trial.config.iterations, trial.config.episodes, trial.config.final_games) for trial in found.trials}
-    assert len(matched) == 1
+    assert len(matched) == 1 + (shipped.stem in UNEQUAL)

@@ -152,7 +152,7 @@ def test_the_critic_is_asked_only_where_there_is_a_choice():
     turns = [SimpleNamespace(state=world.states[number]) for number in (2, 3, 4)]
     first, second = (Thought(text) for text in world.thoughts[:2])
     proposed = [[first] * 3, [first, second, first], [second] * 3]
-    scores = agents.by_critic(guide, lambda turn: turn.state)(None, turns, proposed)
+    scores = np.array(agents.by_critic(guide, lambda turn: turn.state)(None, turns, proposed))
     assert sorted(embedder.embedded) == sorted([turns[1].state, first.text, second.text])
     exact = worlds.exact(world)[0][3][[0, 1, 0]] @ np.arange(1, 9)
     np.testing.assert_allclose(scores, [np.zeros(3), exact, np.zeros(3)], atol=1e-5)

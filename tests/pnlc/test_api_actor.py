@@ -149,8 +149,9 @@ def test_thoughts_that_came_are_enough_and_nothing_more_is_asked_for_a_lost_turn
 def test_a_critic_scores_turns_with_different_numbers_of_thoughts():
     score = agents.by_critic(guide(), lambda turn: CHAIN.states[3])
     thoughts = [Thought(text) for text in CHAIN.thoughts]
-    one, (first, second) = score(None, [None, None], [thoughts[1:], thoughts])
-    assert one == [second] and first != second
+    two, three, one = score(None, [None] * 3, [thoughts[:2], [*thoughts[:2], thoughts[0]], thoughts[:1]])
+    assert two == three[:2] and two[0] != two[1] and three[2] == two[0]
+    assert one == [0.0]  # no choice, and nothing was asked
 
 
 def test_a_turn_that_was_lost_while_refining_is_not_asked_for_again():
