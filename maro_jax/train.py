@@ -120,7 +120,7 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
     ):
         if distributed.together(checkpoints.steps):  # what is read takes the place of what was drawn, not one beside it
             state = shapes_of(state)
-        origin = {"config": directory.config_digest, "frozen_model": fingerprint(trainer.base)}
+        origin = {"config": directory.fixed_config, "frozen_model": fingerprint(trainer.base)}
         restored = distributed.together(lambda: _restored(checkpoints, state, origin))
         first, before = (0, 0.0) if restored is None else (restored.step, restored.meta["seconds"])
         state = state if restored is None else restored.state
@@ -179,7 +179,7 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
     return summary
 
 
-def _restored(checkpoints: Checkpoints, state: Any, origin: dict[str, str]) -> Restored | None:
+def _restored(checkpoints: Checkpoints, state: Any, origin: dict[str, Any]) -> Restored | None:
     """The newest good checkpoint, if it was saved by this run and on this frozen model.
 
     Raises:
@@ -189,9 +189,10 @@ def _restored(checkpoints: Checkpoints, state: Any, origin: dict[str, str]) -> R
     if restored is None or not distributed.is_first():
         return restored
     place = f"checkpoint {restored.step} in {checkpoints.directory}"
-    if restored.meta.get("config", origin["config"]) != origin["config"]:
-        raise ConfigError(f"{place} was saved by a run of another configuration than the config.json beside it tells; "
-                          "choose another --run_dir to start anew")  # fmt: skip
+    saved, given = restored.meta.get("config", {}), origin["config"]
+    if others := [f"{name} {saved[name]!r}" for name in given if name in saved and saved[name] != given[name]]:
+        raise ConfigError(f"{place} was saved by a run of another configuration than the config.json beside it tells "
+                          f"({', '.join(others)}); choose another --run_dir to start anew")  # fmt: skip
     before, now = restored.meta.get("frozen_model", ""), origin["frozen_model"]
     if before.partition(":")[0] == now.partition(":")[0] and before != now:
         raise ConfigError(f"{place} holds an adapter of the model that --model named, whose weights have changed "

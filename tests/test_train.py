@@ -151,7 +151,7 @@ def test_a_checkpoint_of_another_run_is_refused(finished_run, tmp_path):
     train_until(config, 0)
     shutil.rmtree(tmp_path / "checkpoints")
     shutil.copytree(finished_run.folder / "checkpoints", tmp_path / "checkpoints")
-    with pytest.raises(ConfigError, match="another configuration than the config.json"):
+    with pytest.raises(ConfigError, match=r"config.json beside it tells \(seed 0\); choose"):
         train_quietly(config)
 
 

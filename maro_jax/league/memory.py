@@ -68,7 +68,7 @@ def plan_memory(trainer: Trainer) -> MemoryPlan:
     shapes, shardings = learner.optimizer_layout(policy.abstract_trained())
     params = _sharded(policy.abstract_trained(), learner.params_sharding)
     kinds = [learner] + [trainer.cloner] * (trainer.warm_iterations > 0)
-    activations = max(gradient_bytes(each, each.shapes[-1], trainer.shards) for each in kinds)
+    activations = max(gradient_bytes(each, each.shapes[-1]) for each in kinds)
     learning = {"gradients": params, "activations": activations}
     if learner.uses_kl:
         learning["reference"] = params
@@ -136,12 +136,12 @@ def _step_bytes(config: DecoderConfig, sizes: RolloutSizes, itemsize: int) -> in
     return tokens * (layer * itemsize + scores * 4) + 3 * rows * config.vocab_size * 4
 
 
-def gradient_bytes(learner: Learner, shape: PackingShape, shards: int) -> int:
+def gradient_bytes(learner: Learner, shape: PackingShape) -> int:
     """What the backward pass of a micro-batch's share of a device reads of its forward pass, parameters apart.
 
     A layer that is computed again takes the place of the last one, which never is.
     """
-    decisions, rows = learner.decisions, dataclasses.replace(shape, rows=shape.rows // shards)
+    decisions, rows = learner.decisions, dataclasses.replace(shape, rows=shape.rows // learner.shards)
     params = decisions.policy.abstract_trained()
     reference = params if learner.uses_reference else None
     residuals = jax.eval_shape(

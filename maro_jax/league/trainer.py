@@ -83,7 +83,7 @@ class Trainer:
         self.base = base
         self.arenas, self.config, mesh = tuple(arenas), config, arenas[0].mesh
         self.decisions = Decisions.of([arena.table for arena in arenas])
-        self.shards = shards = mesh.shape["data"] * mesh.shape["fsdp"]  # of a micro-batch's rows
+        shards = mesh.shape["data"] * mesh.shape["fsdp"]  # of a micro-batch's rows
         capacities = [arena.sizes.capacity for arena in arenas]
         tokens = CPU_TOKENS if mesh.devices.flat[0].platform == "cpu" else ACCELERATOR_TOKENS
 

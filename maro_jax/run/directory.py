@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
-import hashlib
 import json
 import math
 import os
@@ -78,11 +77,10 @@ class RunDirectory:
         return cls(folder, values, recorded, _lock(folder))
 
     @property
-    def config_digest(self) -> str:
-        """Of the configuration that the run began with, less what may change between sessions."""
+    def fixed_config(self) -> dict[str, Any]:
+        """The configuration that the run began with, less what may change between sessions, as JSON has it."""
         config = self._config if self._recorded is None else self._recorded["config"]
-        fixed = {name: value for name, value in config.items() if name not in _FREE_KEYS}
-        return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
+        return json.loads(json.dumps({name: value for name, value in config.items() if name not in _FREE_KEYS}))
 
     def record(self, devices: Mapping[str, Any]) -> list[str]:
         """Records how a new run begins; for one that goes on, compares.

@@ -108,14 +108,14 @@ def test_what_fits_or_is_unknown_goes_on():
 
 
 @functools.cache
-def deep_learner(remat: str) -> tuple[Learner, int]:
-    """The learner of a model with six layers, and the shards of a batch."""
+def deep_learner(remat: str) -> Learner:
+    """The learner of a model with six layers."""
     of = trainer(remat)
     tables = []
     for arena in of.arenas:
         config = dataclasses.replace(DEEP, vocab_size=arena.table.policy.config.vocab_size)
         tables.append(dataclasses.replace(arena.table, policy=dataclasses.replace(arena.table.policy, config=config)))
-    learner = Learner(
+    return Learner(
         Decisions.of(tables),
         of.learner.shapes,
         of.arenas[0].mesh,
@@ -126,19 +126,18 @@ def deep_learner(remat: str) -> tuple[Learner, int]:
         max_spike=0.0,
         entropy_weight=0.0,
     )
-    return learner, of.shards
 
 
 def test_recomputing_takes_less():
-    (learner, shards), (other, _) = deep_learner("none"), deep_learner("full")
-    kept, recomputed = (gradient_bytes(each, each.shapes[-1], shards) for each in (learner, other))
+    learners = deep_learner("none"), deep_learner("full")
+    kept, recomputed = (gradient_bytes(each, each.shapes[-1]) for each in learners)
     assert recomputed < 0.5 * kept
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("remat", ["none", "full"])
 def test_a_gradient_takes_about_the_memory_that_was_planned(remat: str):
-    learner, shards = deep_learner(remat)
+    learner = deep_learner(remat)
     params, shape = learner.decisions.policy.abstract_params(), learner.shapes[-1]
     place = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
@@ -150,7 +149,7 @@ def test_a_gradient_takes_about_the_memory_that_was_planned(remat: str):
     sums = jax.tree.map(jnp.zeros_like, learner._zero_sums())
     lowered = learner._accumulate.lower(place, sums, place, None, place, point, jnp.float32(1), rows)
     used = lowered.compile().memory_analysis().temp_size_in_bytes
-    assert 0.7 < used / gradient_bytes(learner, shape, shards) < 1.25
+    assert 0.7 < used / gradient_bytes(learner, shape) < 1.25
 
 
 def test_forks_are_planned_with_their_past():
