@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from maro_jax.league.trainer import Trainer
     from maro_jax.run.checkpoint import Checkpoints, Restored
 
+SLOW_SAVE = 20.0  # seconds that one may take before it is told
 RECORDED_GAMES = 12  # games kept for the replay each time, of all games together
 
 
@@ -128,6 +129,8 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
         recorder = distributed.together(lambda: _recorder(config, directory, trainer, first) if records else None)
         banner(console, config, directory, trainer, memory, first, notes)
 
+        slowest = SLOW_SAVE
+
         def seconds() -> float:
             return before + time.monotonic() - begun
 
@@ -136,7 +139,12 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
                 with watch("datasets"):
                     recorder.flush()  # what a checkpoint has behind it must be on disk
             with watch("checkpoints"):
-                checkpoints.save(step, state, {"seconds": seconds(), **origin})
+                took = checkpoints.save(step, state, {"seconds": seconds(), **origin})
+            nonlocal slowest
+            if took > slowest:
+                slowest = took
+                console.line(f"note: the last checkpoint took {took:.0f} s to write, and a machine that is taken away "
+                             "leaves about 30 s: count on losing up to --save_every_minutes of work")  # fmt: skip
 
         def leave_if_asked(step: int) -> None:
             if name := next(filter(None, distributed.gathered(stop.name)), ""):
@@ -164,9 +172,7 @@ def _run(config: TrainConfig, directory: RunDirectory, stop: StopSignal) -> dict
                     with watch("datasets"):
                         _keep_episodes(recorder, config, trainer, played, report, done)
                 if report["bad_steps"] >= config.max_bad_steps:
-                    raise NotFinite(
-                        f"{config.max_bad_steps} optimizer steps in a row were not finite, see {directory.path}"
-                    )
+                    raise NotFinite(_diagnosed(config, directory, trainer, state, played, iteration))
                 due = time.monotonic() - last_save >= 60 * config.save_every_minutes
                 if distributed.gathered(due or bool(config.save_every) and done % config.save_every == 0)[0]:
                     save(done)
@@ -304,12 +310,19 @@ def _record_if_due(
     config: TrainConfig, directory: RunDirectory, trainer: Trainer, played: list[Played], done: int
 ) -> None:
     """Keeps some games of the iterations chosen for it."""
-    import numpy as np
-
-    from maro_jax.league.record import game_records, recorded_iterations
+    from maro_jax.league.record import recorded_iterations
 
     due = recorded_iterations(trainer.warm_iterations, trainer.total_iterations, config.eval_every)
-    if done not in due or not distributed.is_first():
+    if done in due:
+        _record(config, directory, played, done)
+
+
+def _record(config: TrainConfig, directory: RunDirectory, played: list[Played], done: int) -> None:
+    import numpy as np
+
+    from maro_jax.league.record import game_records
+
+    if not distributed.is_first():
         return
     indices = np.arange(min(-(-RECORDED_GAMES // len(played)), config.episodes))
     records = [
@@ -318,6 +331,23 @@ def _record_if_due(
         for record in game_records(of.arena.table, of.episodes, of.credit, indices, done, config.seed)
     ]
     directory.write_games(f"iteration-{done:06d}", records)
+
+
+def _diagnosed(
+    config: TrainConfig, directory: RunDirectory, trainer: Trainer, state: Any, played: list[Played], iteration: int
+) -> str:
+    """Writes down what can be known of steps that are not finite; tells where, and how to see them again."""
+    from maro_jax.league.diagnosis import diagnose
+
+    diagnosis = {"seed": config.seed} | diagnose(trainer, state, played, iteration)
+    if distributed.is_first():
+        directory.write_not_finite(diagnosis)
+    _record(config, directory, played, iteration + 1)
+    return (
+        f"{config.max_bad_steps} optimizer steps in a row were not finite; {directory.not_finite} tells of which "
+        f"weights, gradients and games, and python -m maro_jax.replay {directory.path} shows some of them. "
+        "The same command goes on from the last checkpoint and comes to the same steps"
+    )
 
 
 def _recorder(config: TrainConfig, directory: RunDirectory, trainer: Trainer, first: int) -> Recorder:

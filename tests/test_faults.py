@@ -15,6 +15,7 @@ import pytest
 
 from maro_jax.league.trainer import Trainer
 from maro_jax.run import exit_codes
+from maro_jax.run.checkpoint import Checkpoints
 from maro_jax.run.config import TrainConfig
 from maro_jax.run.directory import read_games
 from maro_jax.run.flags import run_cli
@@ -83,6 +84,16 @@ def test_a_run_killed_in_a_rollout_an_update_and_a_save_ends_as_the_straight_one
             assert _unfinished(folder), "the checkpoint was finished before the kill"
     assert "resumed after iteration" in _assert_ends_as(folder, straight, capsys)
     assert not _unfinished(folder)
+
+
+def test_a_save_that_takes_longer_than_any_before_is_told(tmp_path, monkeypatch):
+    seconds = iter([0.0, 19.0, 31.2, 25.0, 0.0])  # of the save before each
+    save = Checkpoints.save
+    monkeypatch.setattr(Checkpoints, "save", lambda *given: save(*given) * 0 + next(seconds))
+    _, lines = train_quietly(_config(tmp_path / "run"))
+    assert next(seconds, None) is None
+    (note,) = (line for line in lines if line.startswith("note: the last checkpoint"))
+    assert "took 31 s to write" in note
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Training as a person starts it: to the end, interrupted, resumed, refused."""
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import math
@@ -17,6 +18,7 @@ import pytest
 from maro_jax.league import match, session
 from maro_jax.league.final import FINAL_PURPOSES
 from maro_jax.league.report import alarms
+from maro_jax.league.trainer import Trainer
 from maro_jax.run import exit_codes
 from maro_jax.run.config import TrainConfig
 from maro_jax.run.directory import RunDirectory, read_games
@@ -159,8 +161,36 @@ def test_too_many_steps_that_are_not_finite_end_with_3(tmp_path, capsys):
     config = small_config(tmp_path, warm_start_games=0, learning_rate=1e38, max_bad_steps=1)
     code, errors = _command(capsys, *flags_of(config))
     assert code == exit_codes.NOT_FINITE == 3
-    assert "not finite" in errors and str(tmp_path) in errors
+    assert "not finite" in errors and str(tmp_path / "not_finite.json") in errors
     assert not (tmp_path / "summary.json").exists()
+    told = json.loads((tmp_path / "not_finite.json").read_text())
+    assert told["seed"] == config.seed and told["iteration"] == 1 and told["optimizer_step"] == 2
+    for step in told["steps"]:
+        assert step["loss"] is None and step["not_finite"].keys() <= step["gradient_norms"].keys()
+        assert step["not_finite"] and all(step["gradient_norms"][name] is None for name in step["not_finite"])
+
+
+def test_a_run_that_ends_with_3_tells_which_games_did_it(tmp_path, capsys, monkeypatch):
+    play = Trainer._play
+
+    def poisoned(self, *given):
+        played, statistics = play(self, *given)
+        log_probs = np.array(played.episodes.log_probs)
+        log_probs[3] = np.nan
+        episodes = dataclasses.replace(played.episodes, log_probs=log_probs)
+        return dataclasses.replace(played, episodes=episodes), statistics
+
+    monkeypatch.setattr(Trainer, "_play", poisoned)
+    config = small_config(tmp_path, warm_start_games=0, max_bad_steps=1, iterations=5)
+    code, _ = _command(capsys, *flags_of(config))
+    told = json.loads((tmp_path / "not_finite.json").read_text())
+    assert code == exit_codes.NOT_FINITE and told["games"] == {"werewolf-v0": {"log_probs": [3]}}
+    assert told["parameters"] == told["optimizer"] == {}
+    first, second = sorted(told["steps"], key=lambda step: 3 in step["episodes"]["werewolf-v0"])
+    assert sorted(first["episodes"]["werewolf-v0"] + second["episodes"]["werewolf-v0"]) == list(range(config.episodes))
+    assert first["not_finite"] == {} and math.isfinite(first["loss"]) and min(first["gradient_norms"].values()) > 0
+    assert second["loss"] is None and second["not_finite"]["embedding"] > 0
+    assert {game["iteration"] for game in read_games(tmp_path)} == {told["iteration"]}
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ class BehaviourCredit:
 
     returns: jax.Array  # `float32[E, B]` G
     advantages: jax.Array  # `float32[E, B]` A = G − b
-    signs: jax.Array  # `float32[E, B]` sign(A): +1 good, −1 bad, 0 neither; with `dro` ±w/u
+    signs: jax.Array  # `float32[E, B]` sign(A): +1 good, −1 bad, 0 neither; with `dro` ±w/u, with `clone` never −1
     weights: jax.Array  # `float32[E, B]` w ≥ 0; with `dro` u, what the behaviour counts for whatever its A
     eligible: jax.Array  # `bool[E, B]` learnt from
     normaliser: jax.Array  # `float32[]` E · n̄, the divisor of the batch's loss
@@ -189,6 +189,8 @@ def credit(
     if options.utility == "dro":  # which also holds behaviours of advantage 0 where they are
         factor = balance.role_factor(options.balance, role_weights)
         signs, weights = signs * weights / factor, jnp.where(eligible, factor, 0.0)
+    elif options.utility == "clone":  # which learns nothing from bad behaviours
+        signs = jnp.maximum(signs, 0.0)
     given = BehaviourCredit(
         returns=returns,
         advantages=advantages,

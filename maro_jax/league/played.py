@@ -28,6 +28,7 @@ class Played:
       plan: who held which side; of recorded games that are cloned the episodes tell, and not the plan.
       episodes: on the host.
       credit: what each behaviour was given; None in the warm start.
+      cloned: float32[E, B], 1 for behaviours that the warm start clones; None in self-play.
       judged: what was expected before each behaviour; None without a value function.
       rules: what the game's rules say of each behaviour, and of which they say something; None if they are not asked.
       forked: what other replies would have brought; None if none were tried.
@@ -37,6 +38,7 @@ class Played:
     plan: RolloutPlan
     episodes: Episodes
     credit: BehaviourCredit | None
+    cloned: np.ndarray | None = None
     judged: Judged | None = None
     rules: tuple[jax.Array, jax.Array] | None = None
     forked: Forked | None = None

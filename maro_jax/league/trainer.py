@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +67,20 @@ class TrainState:
     pool: Pool | None = None
     magnet: Any = None
     value: ValueStatistics | None = None
+
+
+class Batch(NamedTuple):
+    """What an optimizer step learns from.
+
+    Attributes:
+      chosen: the indices of its episodes, of each game.
+      micro_batches: these, packed.
+      normaliser: divides its loss.
+    """
+
+    chosen: tuple[np.ndarray, ...]
+    micro_batches: Iterator[Streams]
+    normaliser: float
 
 
 class Trainer:
@@ -175,7 +189,7 @@ class Trainer:
         optimizer."""
         config, tally, clock = self.config, Tally(), time.perf_counter()
         first, count = iteration * config.episodes, config.episodes
-        played, weights = [], []
+        played = []
         for arena in self.arenas:
             plan = warm_start_plan(first, count, len(arena.table.spec.sides))
             if self.cloned:
@@ -184,13 +198,10 @@ class Trainer:
                 # A program without a model: that of self-play would do, but its caches slow the learner by a fifth.
                 episodes = arena.play([], plan, CLONE, tally=tally)
                 wanted = (episodes.behaviours.seat >= 0) & ~episodes.overflowed[:, None]
-            played.append(Played(arena, plan, episodes, None))
-            weights.append(wanted.astype(np.float32))
+            played.append(Played(arena, plan, episodes, None, wanted.astype(np.float32)))
         learner, sums = state.learner, []
-        for chosen in self._batches(config.warm_start_batch, CLONE, iteration):
-            batches = self._packed(self.cloner, played, weights, weights, chosen)
-            total = max(1.0, sum(weight[index].sum() for weight, index in zip(weights, chosen, strict=True)))
-            learner, step = self.cloner.step(learner, batches, total, None, self._no_point())
+        for batch in self.batches(played, iteration):
+            learner, step = self.cloner.step(learner, batch.micro_batches, batch.normaliser, None, self.no_point())
             sums.append(step)
         opponent, magnet = state.opponent, state.magnet
         if iteration + 1 == self.warm_iterations:
@@ -281,25 +292,42 @@ class Trainer:
             state.statistics[game], seat=made.seat, role=made.role, phase=made.phase, eligible=eligible,
             outcome=outcome, values=values, scores=scores, judged=spoken_of, forked=forked,
         )  # fmt: skip
-        return Played(arena, plan, episodes, given, judged, rules, forked), statistics
+        return Played(arena, plan, episodes, given, None, judged, rules, forked), statistics
 
     def _learn(self, state: TrainState, played: list[Played], iteration: int) -> tuple[LearnerState, list[dict]]:
-        """Some optimizer steps on the iteration's episodes; KTO's reference is the weights they begin with.
-
-        Every step holds as many episodes of each game, and every game counts the same: the loss is the mean of theirs.
-        """
-        config, learner, sums = self.config, state.learner, []
+        """Some optimizer steps on the iteration's episodes; KTO's reference is the weights they begin with."""
+        learner, sums, point = state.learner, [], self.no_point()
         self._flops, self._tokens = 0.0, 0
-        signs, weights, total = self._shares(played)
         reference = jax.tree.map(jnp.copy, learner.params) if self.learner.uses_kl else state.magnet
-        point = self._no_point()
-        for epoch in range(config.epochs):
-            for chosen in self._batches(config.episodes // config.minibatches, PLAY, iteration, epoch):
-                batches = self._packed(self.learner, played, signs, weights, chosen)
-                learner, step = self.learner.step(learner, batches, total / config.minibatches, reference, point)
-                point = following_point(point, step)  # at first it is 0
-                sums.append(step)
+        for batch in self.batches(played, self.warm_iterations + iteration):
+            learner, step = self.learner.step(learner, batch.micro_batches, batch.normaliser, reference, point)
+            point = following_point(point, step)  # at first it is 0
+            sums.append(step)
         return learner, sums
+
+    def batches(self, played: list[Played], iteration: int) -> Iterator[Batch]:
+        """What the optimizer steps of an iteration learn from, one after the other.
+
+        Every step holds as many episodes of each game. In self-play every game counts the same: the loss is the mean
+        of theirs.
+
+        Args:
+          played: in that iteration.
+          iteration: its number, those of the warm start first.
+        """
+        config, later = self.config, iteration - self.warm_iterations
+        if later < 0:
+            weights = [of.cloned for of in played if of.cloned is not None]
+            for chosen in self._batches(config.warm_start_batch, CLONE, iteration):
+                total = sum(float(weight[index].sum()) for weight, index in zip(weights, chosen, strict=True))
+                packed = self._packed(self.cloner, played, weights, weights, chosen)
+                yield Batch(chosen, packed, max(1.0, total))
+            return
+        signs, weights, normaliser = self._shares(played)
+        for epoch in range(config.epochs):
+            for chosen in self._batches(config.episodes // config.minibatches, PLAY, later, epoch):
+                packed = self._packed(self.learner, played, signs, weights, chosen)
+                yield Batch(chosen, packed, normaliser / config.minibatches)
 
     @staticmethod
     def _shares(played: list[Played]) -> tuple[list[np.ndarray], list[np.ndarray], float]:
@@ -340,7 +368,8 @@ class Trainer:
                     self._tokens += int((streams.segment >= 0).sum())
                 yield streams
 
-    def _no_point(self) -> jax.Array:
+    def no_point(self) -> jax.Array:
+        """float32[phases], KTO's reference point where policy and reference agree."""
         return put(np.zeros((self.decisions.num_phases,), np.float32), self.learner.replicated)
 
     def _shuffled(self, arena: Arena, episodes: Episodes, game: int, iteration: int) -> np.ndarray:

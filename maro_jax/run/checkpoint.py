@@ -70,13 +70,14 @@ class Checkpoints:
             max_to_keep=keep, cleanup_tmp_directories=True, create=False, multiprocessing_options=_jointly()
         )
         self._manager = ocp.CheckpointManager(self.directory, options=options, item_names=("state", "meta"))
+        self._saved: int | None = None  # the step that this has written last
 
     def steps(self) -> list[int]:
         """Steps that were completely written, oldest first."""
         self.wait()
         return gathered(sorted(self._manager.all_steps(read=True)))[0]
 
-    def save(self, step: int, state: Any, meta: Mapping[str, Any]) -> None:
+    def save(self, step: int, state: Any, meta: Mapping[str, Any]) -> float:
         """Starts writing `state` and `meta` as `step`; does nothing if that step is stored.
 
         The arrays may be donated as soon as this returns.
@@ -86,12 +87,16 @@ class Checkpoints:
           state: a pytree of arrays (PRNG keys as `jax.random.key_data`).
           meta: plain values that JSON knows.
 
+        Returns:
+          How many seconds the save before this one took until it was whole; 0 if it is the first.
+
         Raises:
           ValueError: `step` is older than a stored one, or an array has a type JAX does not hold.
           NotWrittenError: the folder cannot be written.
         """
         if step in self.steps():
-            return
+            return 0.0
+        took = self._seconds()
         leaves = {name: _on_device(name, leaf) for name, leaf in _flatten(state).items()}
         document = {
             "meta": dict(meta),
@@ -106,6 +111,8 @@ class Checkpoints:
             )
         if not saved:
             raise ValueError(f"checkpoint {step} is not newer than those stored: {self.steps()}")
+        self._saved = step
+        return took
 
     def restore(self, abstract_state: Any) -> Restored | None:
         """Reads the newest good step, and renames damaged ones above it to `<step>.bad-<time>`.
@@ -168,6 +175,13 @@ class Checkpoints:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _seconds(self) -> float:
+        """From the beginning of the last save to its end."""
+        if self._saved is None or not is_first():
+            return 0.0
+        times = self._manager.metadata(self._saved)
+        return ((times.commit_timestamp_nsecs or 0) - (times.init_timestamp_nsecs or 0)) / 1e9
 
     def _set_aside(self, step: int, reason: str) -> None:
         if is_first():

@@ -120,6 +120,15 @@ class RunDirectory:
         """Where the HTML replay is written unless another file is named."""
         return self.path / "replay.html"
 
+    @property
+    def not_finite(self) -> Path:
+        """Where a run that ended by steps that are not finite tells of them."""
+        return self.path / "not_finite.json"
+
+    def write_not_finite(self, diagnosis: Mapping[str, Any]) -> None:
+        """Writes what `maro_jax.league.diagnosis` found; what is not finite is null."""
+        write_json(self.not_finite, diagnosis)
+
     def summary(self) -> dict[str, Any] | None:
         """The summary of a finished run, else None."""
         return _read_json(self.path / "summary.json")

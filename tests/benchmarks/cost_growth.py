@@ -118,7 +118,7 @@ def learning(rounds: int) -> list[dict[str, Any]]:
             learner = jax.block_until_ready(jax.tree.map(jnp.copy, state.learner))  # a step takes its state
             start = time.perf_counter()
             batches = trainer._packed(trainer.learner, *given)
-            jax.block_until_ready(trainer.learner.step(learner, batches, 1.0, None, trainer._no_point()))
+            jax.block_until_ready(trainer.learner.step(learner, batches, 1.0, None, trainer.no_point()))
             seconds.append(time.perf_counter() - start)
         points.append({"episodes": count, "tokens": tokens, "seconds": min(seconds[1:])})
         print(f"{count} episodes, {tokens} tokens: {points[-1]['seconds']:.2f} s", flush=True)

@@ -142,7 +142,7 @@ def play(
             signs, weights, total = self._shares(played)
             whole = (np.arange(self.config.episodes),) * len(played)
             batches = self._packed(self.learner, played, signs, weights, whole)
-            grads, sums = self.learner.gradients(state.learner.params, batches, total, None, self._no_point())
+            grads, sums = self.learner.gradients(state.learner.params, batches, total, None, self.no_point())
             found.append(np.asarray(ravel_pytree(grads)[0], np.float32))
             nothing = dict.fromkeys(("skipped", "spikes", "learning_rate"), jnp.float32(0))
             return state.learner, [sums | nothing | {"grad_norm": optax.tree.norm(grads)}]

@@ -1,5 +1,7 @@
 """Checkpoints: exact, whole, verified, and laid out as asked."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -149,6 +151,17 @@ def test_donated_arrays_are_saved_as_they_were(tmp_path):
         restored = checkpoints.restore({"a": array})
     assert restored.step == 3
     np.testing.assert_array_equal(restored.state["a"], expected + 2)
+
+
+def test_a_save_tells_how_long_the_one_before_took(tmp_path):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        assert checkpoints.save(1, _state(), {}) == 0
+        took = checkpoints.save(2, _state(), {})
+        checkpoints.wait()
+        assert 0 < took < 60 and checkpoints.save(2, _state(), {}) == 0
+        written = json.loads((tmp_path / "1" / "_CHECKPOINT_METADATA").read_text())
+        between = written["commit_timestamp_nsecs"] - written["init_timestamp_nsecs"]
+        assert took == pytest.approx(between / 1e9, rel=1e-6)
 
 
 def test_only_the_newest_are_kept_and_a_stored_step_is_not_written_again(tmp_path):

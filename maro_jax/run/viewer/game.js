@@ -93,7 +93,7 @@ function mapCell(page, game, item, act) {
 function legend(page) {
   const scale = page.hasCredit
     ? [element("span", "number", `▼ −${show(page.strongest, 2)}`), element("span", "bar"), element("span", "number", `+${show(page.strongest, 2)} ▲`),
-      element("span", "", "credit = weight × sign: orange made less likely, blue more")] : [];
+      element("span", "", "credit: utility = weight × sign, orange made less likely, blue more")] : [];
   return element("div", "legend", ...scale, element("span", "none"), element("span", "", "no credit: not learnt from"));
 }
 

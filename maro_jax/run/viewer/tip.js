@@ -25,7 +25,7 @@ function factList(item) {
   const sampled = MODELS.includes(item.holder);
   const spoken = sampled && isNumber(item.action_log_prob) && Math.abs(item.log_prob - item.action_log_prob) > 1e-6;
   const facts = [
-    ["credit", creditOf(item) === null ? "none" : signed(creditOf(item))],
+    ["utility", creditOf(item) === null ? "none" : signed(creditOf(item))],
     ["weight", show(item.weight)],
     ["advantage", signed(item.advantage)],
     ["return", signed(item.return)],
