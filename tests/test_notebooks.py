@@ -1,6 +1,9 @@
 """Notebooks: each is in step with its text twin, sets itself up as the others do, and runs from top to bottom."""
 
 import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import jupytext
@@ -8,7 +11,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.entry_points import SMALL
+from tests.entry_points import ITERATIONS, SMALL, assert_equal, checkpoint
 from tests.policy.hf_fixture import make_model_folder
 
 SMALL_MODEL = {**{name: value for name, value in SMALL.items() if name != "games"}, "iterations": 1, "lora_rank": 2}
@@ -45,6 +48,14 @@ def cell_tagged(notebook: nbformat.NotebookNode, tag: str) -> int:
     return index
 
 
+def client_of(notebook: nbformat.NotebookNode, folder: Path) -> NotebookClient:
+    return NotebookClient(notebook, timeout=MOST_SECONDS, resources={"metadata": {"path": str(folder)}})
+
+
+def kernel_environment(folder: Path) -> dict[str, str]:
+    return os.environ | {"JAX_PLATFORMS": "cpu", "IPYTHONDIR": str(folder / ".ipython")}
+
+
 def test_every_notebook_is_known():
     assert {path.stem for path in COLAB.glob("*.py")} == {path.stem for path in COLAB.glob("*.ipynb")} == set(SHORT)
 
@@ -73,8 +84,46 @@ def test_a_notebook_runs(name: str, tmp_path: Path):
         make_model_folder(tmp_path / "model", "qwen3", num_layers=1)
     notebook = jupytext.read(COLAB / f"{name}.py")
     notebook.cells.insert(cell_tagged(notebook, "parameters") + 1, nbformat.v4.new_code_cell(parameters))
-    client = NotebookClient(notebook, timeout=MOST_SECONDS, resources={"metadata": {"path": str(tmp_path)}})
-    client.execute(env=os.environ | {"JAX_PLATFORMS": "cpu", "IPYTHONDIR": str(tmp_path / ".ipython")})
+    client_of(notebook, tmp_path).execute(env=kernel_environment(tmp_path))
     outputs = repr([cell.outputs for cell in notebook.cells if cell.cell_type == "code"])
     for text in shown:
         assert text in outputs
+
+
+def _interrupt_once_begun(kernel: int, metrics: Path) -> None:
+    """Does to a kernel what a notebook's stop button does, after the run's first iteration."""
+    end = time.monotonic() + MOST_SECONDS
+    while not (metrics.is_file() and metrics.read_text().count("\n")):
+        if time.monotonic() > end:
+            return  # the cell then ends without having been stopped, which the test sees
+        time.sleep(0.05)
+    os.kill(kernel, signal.SIGINT)
+
+
+@pytest.mark.usefixtures("kept_programs")
+def test_a_cell_that_is_stopped_saves_and_leaves_a_kernel_that_goes_on(finished_run, tmp_path: Path):
+    notebook = jupytext.read(COLAB / "train_and_watch.py")
+    [training] = [index for index, cell in enumerate(notebook.cells) if "train(config)" in cell.source]
+    notebook.cells = [
+        *notebook.cells[: cell_tagged(notebook, "parameters") + 1],
+        nbformat.v4.new_code_cell(f"{SHORT['train_and_watch'][0]}\nimport os\nheld = [1, 2]; print(os.getpid())"),
+        notebook.cells[training],
+        notebook.cells[training].copy(),
+        nbformat.v4.new_code_cell("held, sorted(summary)[0], summary['seed']"),
+    ]
+    run = tmp_path / "runs/notebook"
+    client = client_of(notebook, tmp_path)
+    with client.setup_kernel(env=kernel_environment(tmp_path)):
+        for index, cell in enumerate(notebook.cells[:-3]):
+            client.execute_cell(cell, index)
+        arguments = int(notebook.cells[-4].outputs[0]["text"]), run / "metrics.jsonl"
+        stopper = threading.Thread(target=_interrupt_once_begun, args=arguments)
+        stopper.start()
+        for index, cell in enumerate(notebook.cells[-3:], len(notebook.cells) - 3):
+            client.execute_cell(cell, index)
+        stopper.join()
+    stopped, resumed, after = (repr(cell.outputs) for cell in notebook.cells[-3:])
+    assert "Stopped and saved; run the cell again to go on." in stopped and "Traceback" not in stopped
+    assert "resumed after iteration" in resumed and "trained against its warm start" in resumed
+    assert "[1, 2]" in after
+    assert_equal(checkpoint(run, ITERATIONS), checkpoint(finished_run.folder, ITERATIONS))
