@@ -1,25 +1,42 @@
-"""Does a critic's choice of thoughts help? `python -m tests.benchmarks.pnlc_agents`.
+"""Does a critic's choice of thoughts help? `python -m tests.benchmarks.pnlc_agents --out=runs/pnlc-agents`.
 
-For each game a tiny policy is cloned from scripted players (half of them play at random), who think the plan of what
-they do. Games of such players teach critics, and then the agents play the same deals: the policy by itself, controls,
-and the policy guided by the critic, by one without goals (of the outcome alone), and by one trained as the paper does
-(goals from the future, expectile 0.8), whose values are no probabilities. What a folder holds is not made again.
+In shopping, Avalon and persuasion an actor plays the same deals by itself, as controls, and guided by a critic; by one
+without goals (of the outcome alone); and by one trained as the paper does (goals from the future, expectile 0.8), whose
+values are no probabilities. Critics learn from games of players as strong as the actor: plans of random acts, or, with
+--actor=policy, those of a tiny policy that has cloned scripted players.
+
+What a command makes lies in a folder that is named after all flags that led to it, so that it is made once, and never
+taken for that of other flags. The tables also go to --out as results.md and results.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from maro_jax.run import exit_codes
 from maro_jax.run.console import table
+from maro_jax.run.directory import write_json
 
-AGENTS = "plain,random,shuffled,rerank"
+ACTORS = ("random", "policy")
+OWN_AGENTS = {  # beside those that a critic guides
+    "random": ("plain", "no_thought", "react", "random"),
+    "policy": ("plain", "no_thought", "react", "self_rated", "random"),
+}
+CRITICS = {  # of `rerank`: flags of python -m maro_jax.pnlc train, and of evaluate
+    "rerank": ((), ()),
+    "rerank, no goals": (("--goals=outcome",), ("--ignore_calibration",)),
+    "rerank, as the paper trains": (("--expectile=0.8", "--future_goals=1"), ("--ignore_calibration",)),
+}
+HEADERS = ("agent", "{}", "more than plain", "ms a decision", "times", "games/s", "deals")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,102 +45,133 @@ class Task:
 
     Attributes:
       game: with a budget for thoughts.
-      preset: of the policy's training.
-      sides: that the agents hold; empty: all.
-      warm_start_games: that the policy is cloned from.
+      preset: of the policy's warm start.
+      warm_start_games: that it clones.
+      temperature: at which the policy's thoughts differ.
+      opponent: of the agents, if games of two of their kind teach nothing; else the other side is held by one too.
+      sides: that agents hold; empty: all.
     """
 
     game: str
     preset: str
-    sides: str = ""
     warm_start_games: int = 6144
+    temperature: float = 1.0
+    opponent: str = ""
+    sides: str = ""
 
 
 TASKS = {
     "shopping": Task("shopping-v0:thought_tokens=12", "shopping-tiny"),
-    "avalon": Task("avalon-v0:thought_tokens=12", "avalon-tiny", warm_start_games=4224),
-    "persuasion": Task("persuasion-v0:thought_tokens=12", "werewolf-tiny"),
-}
-CRITICS = {  # flags of python -m maro_jax.pnlc train, and of evaluate
-    "rerank": ([], []),
-    "rerank, no goals": (["--goals=outcome"], ["--ignore_calibration"]),
-    "rerank, not calibrated": (["--expectile=0.8", "--future_goals=1"], ["--ignore_calibration"]),
+    # Whoever plays at random as good wins no game of heuristic players; their games tell what comes of evil's thoughts.
+    "avalon": Task("avalon-v0:thought_tokens=12", "avalon-tiny", 2688, 2.0, "heuristic", "evil"),
+    "persuasion": Task("persuasion-v0:thought_tokens=12", "werewolf-tiny", 6144, 2.0),
 }
 
 
-def made(folder: Path, *command: str) -> None:
-    """Runs a command that leaves a folder, unless it is there."""
-    if not folder.exists():
-        begun = time.monotonic()
-        print("$ python -m", *command, flush=True)
-        subprocess.run([sys.executable, "-m", *command], check=True)
-        print(f"({time.monotonic() - begun:.0f} s)", flush=True)
+class Refused(Exception):
+    """A command could not use what it was given; it has said why."""
 
 
-def play(task: Task, name: str, out: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """All agents of one game, by name."""
-    place = out / name
-    place.mkdir(parents=True, exist_ok=True)
-    actor, data = place / "actor", place / "data"
-    if not (actor / "summary.json").exists():
-        made(
-            actor / "summary.json", "maro_jax.train", f"--preset={task.preset}", f"--games={task.game}",
-            f"--warm_start_games={task.warm_start_games}", "--iterations=0", "--final_games=256",
-            f"--run_dir={actor}", f"--seed={options.seed}",
-        )  # fmt: skip
-    player = str(actor) if options.player == "actor" else options.player
-    weaker = [f"--temperature={options.data_temperature}"] if options.player == "actor" else []
-    made(
-        data, "maro_jax.pnlc", "collect", f"--game={task.game}", f"--player={player}", *weaker,
-        f"--episodes={options.episodes}", f"--out={data}", f"--seed={options.seed}",
-    )  # fmt: skip
-    found: dict[str, Any] = {}
-    for label, (training, playing) in CRITICS.items():
-        slug = label.replace(",", "").replace(" ", "-")
-        critic, result = place / f"critic-{slug}", place / f"{slug}.json"
-        made(critic, "maro_jax.pnlc", "train", str(data), f"--out={critic}", f"--seed={options.seed}", *training)
-        agents = AGENTS if not found else "plain,rerank"
-        made(
-            result, "maro_jax.pnlc", "evaluate", f"--actor={actor}", f"--critic={critic}", f"--agents={agents}",
-            f"--num_games={options.num_games}", f"--num_thoughts={options.num_thoughts}", f"--json={result}",
-            f"--temperature={options.temperature}", f"--seed={options.seed}", *playing,
-            *([f"--sides={task.sides}"] if task.sides else []),
-        )  # fmt: skip
+def made(folder: Path, kind: str, place: str, module: Sequence[str], flags: Sequence[str]) -> Path:
+    """Runs a command, unless what it makes is there.
+
+    Args:
+      folder: of the game.
+      kind: of what is made; its name begins with it and ends with a digest of the flags.
+      place: the flag that takes where it goes.
+      module: what Python runs.
+      flags: all others.
+
+    Returns:
+      Where it is.
+
+    Raises:
+      Refused: the command ended with exit code 2.
+    """
+    digest = hashlib.sha256(json.dumps([*module, *flags]).encode()).hexdigest()[:8]
+    made = folder / f"{kind}-{digest}{'.json' if place == '--json' else ''}"
+    if (made / "summary.json" if place == "--run_dir" else made).exists():
+        return made
+    command, begun = [*module, *flags, f"{place}={made}"], time.monotonic()
+    print("$ python -m", *command, flush=True)
+    code = subprocess.run([sys.executable, "-m", *command], check=False).returncode
+    if code == exit_codes.USAGE:
+        raise Refused
+    if code:
+        raise SystemExit(f"the command above ended with {code}")
+    print(f"({time.monotonic() - begun:.0f} s)", flush=True)
+    return made
+
+
+def play(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """What every agent of one game reached: `measure`, `agents` by name, and `refused`, agents without a critic."""
+    task, folder, seed = TASKS[name], options.out / name, f"--seed={options.seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    actor, holder, heat = "random", "random", []
+    if options.actor == "policy":
+        warm = [f"--warm_start_games={task.warm_start_games}", "--iterations=0", "--final_games=256"]
+        training = [f"--preset={task.preset}", f"--games={task.game}", *warm, seed]
+        actor, holder = str(made(folder, "policy", "--run_dir", ["maro_jax.train"], training)), "learner"
+        heat = [f"--temperature={task.temperature}"]
+    pnlc = ["maro_jax.pnlc"]
+    others = [f"--opponent={task.opponent}"] if task.opponent else []
+    source = [f"--game={task.game}", f"--player={actor}", *heat, f"--episodes={options.episodes}", seed, *others]
+    data = made(folder, "data", "--out", [*pnlc, "collect"], source)
+    found: dict[str, Any] = {"measure": "", "agents": {}, "refused": []}
+
+    def contest(label: str, critic: list[str], *agents: str) -> None:
+        flags = [f"--num_games={options.num_games}", f"--num_thoughts={options.num_thoughts}", *heat]
+        flags += [f"--sides={task.sides}"] if task.sides else []
+        names = [f"--actor={actor}", f"--agents={','.join(agents)}", f"--game={task.game}"]
+        try:
+            result = made(folder, "agents", "--json", [*pnlc, "evaluate"], [*names, *critic, *flags, seed])
+        except Refused:
+            found["refused"].append(label)
+            return
         content = json.loads(result.read_text())
-        for standing in content["agents"]:
-            if standing["agent"] == "rerank":
-                found[label] = standing
-            else:
-                found.setdefault(standing["agent"], standing)
         found["measure"] = content["measure"]
+        plain = content["agents"][0]["seconds_per_decision"]  # times of one call are compared
+        for standing in content["agents"]:
+            guided = standing["agent"] == "rerank"
+            standing["times"] = standing["seconds_per_decision"] / plain
+            found["agents"].setdefault(label if guided else standing["agent"], standing)
+
+    contest("", [], *OWN_AGENTS[options.actor])
+    for label, (learning, playing) in CRITICS.items():
+        of = [f"--holders={holder}"] if task.opponent else []
+        critic = made(folder, "critic", "--out", [*pnlc, "train"], [str(data), *of, *learning, seed])
+        controls = ["shuffled"] if label == "rerank" else []
+        contest(label, [f"--critic={critic}", *playing], "plain", *controls, "rerank")
     return found
 
 
-def lines_of(found: dict[str, Any]) -> list[list[Any]]:
+def lines_of(found: Mapping[str, Any]) -> list[list[Any]]:
     """A line for each agent: its measure, what it has more than `plain` deal by deal, and its time."""
-    lines, plain = [], found["plain"]
-    for name, standing in found.items():
-        if name == "measure":
-            continue
+    lines = []
+    for name, standing in found["agents"].items():
         own, gap = standing["measure"], standing["difference"]
         line = [name, f"{own['mean']:.3f} ({own['low']:.3f} to {own['high']:.3f})"]
         line.append("" if gap is None else f"{gap['mean']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})")
-        taken, usual = standing["seconds_per_decision"], plain["seconds_per_decision"]
-        line += [f"{1000 * taken:.1f}", f"{taken / usual:.2f}", f"{standing['games_per_second']:.1f}", own["deals"]]
+        line += [f"{1000 * standing['seconds_per_decision']:.1f}", f"{standing['times']:.2f}"]
+        line += [f"{standing['games_per_second']:.1f}", own["deals"]]
         lines.append(line)
-    return lines
+    return lines + [[name, "refused: its critic knows nothing", "", "", "", "", ""] for name in found["refused"]]
+
+
+def markdown(game: str, found: Mapping[str, Any]) -> str:
+    """A game's table as Markdown."""
+    rows = [[header.format(found["measure"]) for header in HEADERS], ["---"] * len(HEADERS), *lines_of(found)]
+    return f"## {game}\n\n" + "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows) + "\n"
 
 
 def main() -> None:
-    """Makes what is missing and prints a table for each game."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    """Makes what is missing, and prints a table for each game."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--games", default=",".join(TASKS), help=f"some of {', '.join(TASKS)}, with commas")
     parser.add_argument("--out", type=Path, default=Path("runs/pnlc-agents"))
-    parser.add_argument("--player", default="either", help="whose games teach: random, heuristic, either, or the actor")
-    parser.add_argument("--data_temperature", type=float, default=1.5, help="of the actor, if its games teach")
-    parser.add_argument("--temperature", type=float, default=1.0, help="of the agents")
-    parser.add_argument("--episodes", type=int, default=2500, help="games that teach")
-    parser.add_argument("--num_games", type=int, default=3072, help="games of each agent, a deal for each side")
+    parser.add_argument("--actor", default="random", choices=ACTORS)
+    parser.add_argument("--episodes", type=int, default=2500, help="games that teach each critic")
+    parser.add_argument("--num_games", type=int, default=1536, help="games of each agent")
     parser.add_argument("--num_thoughts", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -131,11 +179,14 @@ def main() -> None:
     for name in names:
         if name not in TASKS:
             parser.error(f"--games names {name!r}, which is not one of {', '.join(TASKS)}")
-    results = {name: play(TASKS[name], name, options.out, options) for name in names}
-    headers = ["agent", "", "more than plain", "ms a decision", "times", "games/s", "deals"]
+    results = {name: play(name, options) for name in names}
     for name, found in results.items():
-        print(f"\n{TASKS[name].game}: {found['measure']}")
-        print(table(headers, lines_of(found)))
+        print(f"\n{TASKS[name].game}, {options.actor} actor")
+        print(table([header.format(found["measure"]) for header in HEADERS], lines_of(found)))
+    said = {name: str(value) for name, value in vars(options).items()}
+    write_json(options.out / f"results-{options.actor}.json", {"flags": said, "games": results})
+    text = "\n".join(markdown(TASKS[name].game, found) for name, found in results.items())
+    (options.out / f"results-{options.actor}.md").write_text(f"{' '.join(sys.argv[1:])}\n\n{text}")
 
 
 if __name__ == "__main__":
