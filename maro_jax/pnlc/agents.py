@@ -10,12 +10,14 @@
 | shuffled | of n thoughts one by the critic's scores, dealt to the thoughts by chance: a control |
 | rerank | of n thoughts the one of which the critic expects most |
 | refine | a thought that the actor has rewritten after reading what the critic says of it |
+| self_refine | the same after reading what the actor itself expects of it: a control |
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from string import Template
 from typing import Any, Protocol
 
 import numpy as np
@@ -174,8 +176,38 @@ class Rewriter(Actor, Protocol):
     def imagine(self, turns: Sequence[Turn], thoughts: Sequence[Thought]) -> list[list[str]]:
         """What may come of each thought, hoped for or feared."""
 
-    def refine(self, turns: Sequence[Turn], thoughts: Sequence[Thought], likelihoods: Sequence[str]) -> list[Thought]:
-        """A thought in the place of each, after reading how likely what is."""
+    def expect(
+        self, turns: Sequence[Turn], thoughts: Sequence[Thought], futures: Sequence[Sequence[str]]
+    ) -> list[list[float | None]]:
+        """The chances that it gives some futures of each thought itself, None where it gives none."""
+
+    def refine(
+        self, turns: Sequence[Turn], thoughts: Sequence[Thought], likelihoods: Sequence[str], prompt: Template
+    ) -> list[Thought]:
+        """A thought in the place of each, after reading how likely what is, put as a prompt says."""
+
+
+# The chances of some futures after each thought, None for what nothing is known of.
+Expect = Callable[[Sequence[Turn], Sequence[Thought], Sequence[Sequence[str]]], Sequence[Sequence[float | None]]]
+
+
+def critics_likelihoods(guide: Guide, state_of: StateOf) -> Expect:
+    """What the critic expects.
+
+    Args:
+      guide: the critic.
+      state_of: the text of all that an actor has seen.
+    """
+
+    def expect(
+        turns: Sequence[Turn], thoughts: Sequence[Thought], futures: Sequence[Sequence[str]]
+    ) -> list[list[float | None]]:
+        return [
+            guide.likelihoods(state_of(turn), thought.text, some)
+            for turn, thought, some in zip(turns, thoughts, futures, strict=True)
+        ]
+
+    return expect
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,32 +216,30 @@ class Refine:
 
     Attributes:
       actor: thinks, imagines, rewrites and replies.
-      guide: the critic.
-      state_of: the text of all that an actor has seen.
+      expect: who says how likely they are.
       prompts: how chances are said.
+      prompt: asks for another thought.
       rounds: most times that a thought is rewritten; fewer once all thoughts stay as they are.
     """
 
     actor: Rewriter
-    guide: Guide
-    state_of: StateOf
+    expect: Expect
     prompts: ThoughtPrompts
+    prompt: Template
     rounds: int
 
     def decide(self, games: Any, turns: Sequence[Turn]) -> None:
         """See `Agent`; where a phase has no thoughts, the actor replies by itself."""
         thinking, proposed = _proposed(self.actor, games, turns, 1)
         thoughts = [first for [first] in proposed]
-        states, open_turns = [self.state_of(turn) for turn in thinking], list(range(len(thinking)))
+        open_turns = list(range(len(thinking)))
         for _ in range(self.rounds):
             if not open_turns:
                 break
             asked, old = [thinking[index] for index in open_turns], [thoughts[index] for index in open_turns]
-            words = [
-                self._words(states[index], thought, futures)
-                for index, thought, futures in zip(open_turns, old, self.actor.imagine(asked, old), strict=True)
-            ]
-            new = self.actor.refine(asked, old, words)
+            futures = self.actor.imagine(asked, old)
+            chances = self.expect(asked, old, futures)
+            new = self.actor.refine(asked, old, list(map(self._words, futures, chances)), self.prompt)
             for index, thought in zip(open_turns, new, strict=True):
                 thoughts[index] = thought
             open_turns = [
@@ -218,6 +248,5 @@ class Refine:
         chosen = {turn.lane: thought for turn, thought in zip(thinking, thoughts, strict=True)}
         self.actor.act(games, turns, [chosen.get(turn.lane) for turn in turns])
 
-    def _words(self, state: str, thought: Thought, futures: Sequence[str]) -> str:
-        chances = self.guide.likelihoods(state, thought.text, futures)
+    def _words(self, futures: Sequence[str], chances: Sequence[float | None]) -> str:
         return in_words(self.prompts.likelihood, futures, chances, self.prompts.unknown)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from string import Template
@@ -23,6 +24,7 @@ from maro_jax.selfplay.episodes import RolloutPlan
 from maro_jax.selfplay.hosted import HostedGames, Reply, Turn
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_NUMBERED = re.compile(r"^\s*\d+[.)]\s")  # a line of a list, which may hold another number
 _BULLET = re.compile(r"^[\s>*+#-]*(?:\d+[.)]\s*)?")
 MOST_FUTURES = 4
 LISTED = 100  # faults that a summary lists one by one
@@ -105,9 +107,25 @@ class ApiActor:
         self._lose(found)
         return [[] if isinstance(told, Fault) else told for told in found]
 
-    def refine(self, turns: Sequence[Turn], thoughts: Sequence[Thought], likelihoods: Sequence[str]) -> list[Thought]:
+    def expect(
+        self, turns: Sequence[Turn], thoughts: Sequence[Thought], futures: Sequence[Sequence[str]]
+    ) -> list[list[float | None]]:
+        """The chances that the model gives some futures of each thought itself, None where it gives no number."""
+        asked = [row for row, some in enumerate(futures) if some]
+        words = [{"thought": thoughts[row].text, "futures": "\n".join(futures[row])} for row in asked]
+        found = self._ask([turns[row] for row in asked], self._prompts.expect, _chances, words)
+        self._lose(found)
+        told = {row: [] if isinstance(each, Fault) else each for row, each in zip(asked, found, strict=True)}
+        return [
+            [chance for _, chance in itertools.zip_longest(some, told.get(row, [])[: len(some)])]
+            for row, some in enumerate(futures)
+        ]
+
+    def refine(
+        self, turns: Sequence[Turn], thoughts: Sequence[Thought], likelihoods: Sequence[str], prompt: Template
+    ) -> list[Thought]:
         """A thought in the place of each, after reading how likely what is; the same where the model says nothing."""
-        found = self._ask(turns, self._prompts.refine, self._thought, [
+        found = self._ask(turns, prompt, self._thought, [
             {"thought": thought.text, "likelihoods": words}
             for thought, words in zip(thoughts, likelihoods, strict=True)
         ])  # fmt: skip
@@ -206,6 +224,12 @@ class ApiActor:
 def _listed(text: str) -> list[str]:
     lines = (_BULLET.sub("", line).strip() for line in text.splitlines())
     return [line for line in lines if line][:MOST_FUTURES]
+
+
+def _chances(text: str) -> list[float]:
+    """The chance in each line that has a number, in per cent; of several the last, as the thing itself comes first."""
+    found = [_NUMBER.findall(_NUMBERED.sub("", line)) for line in text.splitlines()]
+    return [min(float(numbers[-1]), 100.0) / 100 for numbers in found if numbers]
 
 
 def _number(text: str) -> float:

@@ -172,6 +172,7 @@ def _agents(config: PnlcEvaluateConfig, table: Table, actor: Any, guide: Guide |
     """The agents by name, in the order of the flag."""
     state_of = functools.partial(state_of_turn, table)
     best_of = functools.partial(agents.BestOf, actor, config.num_thoughts)
+    prompts = ThoughtPrompts.load(config.prompts)
 
     def made(name: str) -> Agent:
         if name == "plain":
@@ -184,9 +185,12 @@ def _agents(config: PnlcEvaluateConfig, table: Table, actor: Any, guide: Guide |
             return best_of(agents.by_own_rating(actor))
         if name == "random":
             return best_of(agents.at_random(config.seed))
+        if name == "self_refine":
+            return agents.Refine(actor, actor.expect, prompts, prompts.reconsider, config.rounds)
         assert guide
         if name == "refine":
-            return agents.Refine(actor, guide, state_of, ThoughtPrompts.load(config.prompts), config.rounds)
+            expect = agents.critics_likelihoods(guide, state_of)
+            return agents.Refine(actor, expect, prompts, prompts.refine, config.rounds)
         score = agents.by_critic(guide, state_of)
         return best_of(agents.shuffled(score, config.seed) if name == "shuffled" else score)
 

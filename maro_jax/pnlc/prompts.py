@@ -16,6 +16,8 @@ PLACEHOLDERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "likelihood": (("goal", "percent"), ()),
     "unknown": (("goal",), ()),
     "refine": (("question", "thought", "likelihoods"), ()),
+    "expect": (("question", "thought", "futures"), ()),
+    "reconsider": (("question", "thought", "likelihoods"), ()),
 }
 
 
@@ -30,7 +32,9 @@ class ThoughtPrompts:
       imagine: asks for what may come of a thought, a line each. The same.
       likelihood: a line of what the critic says. `$goal`, `$percent`.
       unknown: the same of what is like none of the critic's goals. `$goal`.
-      refine: asks for a better thought. `$question`, `$thought`, `$likelihoods`.
+      refine: asks for a better thought, in sight of the critic's likelihoods. `$question`, `$thought`, `$likelihoods`.
+      expect: asks for the actor's own likelihoods, a line each. `$question`, `$thought`, `$futures`.
+      reconsider: asks for a better thought, in sight of these. As `refine`.
     """
 
     think: Template
@@ -40,6 +44,8 @@ class ThoughtPrompts:
     likelihood: Template
     unknown: Template
     refine: Template
+    expect: Template
+    reconsider: Template
 
     @staticmethod
     def load(folder: str = "") -> ThoughtPrompts:

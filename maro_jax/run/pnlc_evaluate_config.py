@@ -12,7 +12,10 @@ from maro_jax.run.inputs import check_output, check_player, parse_games
 
 SCRIPTED = ("heuristic", "random")
 SELF = "actor"  # the actor's own weights, playing plainly
-AGENTS = ("plain", "no_thought", "react", "self_rated", "random", "shuffled", "rerank", "refine")
+AGENTS = (
+    "plain", "no_thought", "react", "self_rated", "self_refine", "random", "shuffled", "rerank", "refine",
+)  # fmt: skip
+REWRITING = ("refine", "self_refine")
 GUIDED = ("shuffled", "rerank", "refine")
 DEFAULT_AGENTS = "plain,random,shuffled,rerank"
 NOT_OF_EMBEDDINGS = ("api_max_tokens", "api_asks", "api_price_out", "api_prompts", "api_transcript")
@@ -37,7 +40,7 @@ class PnlcEvaluateConfig(ApiConfig):
     )  # fmt: skip
     temperature: float = setting(1.0, "sampling temperature of the actor", group="players", positive=True)
     num_thoughts: int = setting(4, "thoughts proposed for each reply", group="players", low=2, high=64)
-    rounds: int = setting(2, "how often refine rewrites a thought", group="players", low=1, high=4)
+    rounds: int = setting(2, "how often refine and self_refine rewrite a thought", group="players", low=1, high=4)
     critic: str = setting("", "the critic's folder, as train wrote it", group="critic", example="critics/persuasion")
     embedder: str = setting(
         "", "the embedder that the critic was trained with, if it is elsewhere now; empty: where it was then",
@@ -99,16 +102,17 @@ class PnlcEvaluateConfig(ApiConfig):
     def _check_actor(self) -> None:
         """Checks what not every actor can do."""
         scripted, names = self.actor in SCRIPTED, self.agent_names
-        own = next((name for name in ("self_rated", "refine") if name in names), "")
+        own = next((name for name in ("self_rated", *REWRITING) if name in names), "")
         if scripted and own:
             raise ConfigError(
                 f"--agents names {own}, and the scripted player --actor={self.actor} neither rates nor rewrites its "
                 f"plans; leave it out, for example --agents={DEFAULT_AGENTS}"
             )
-        if "refine" in names and not is_api(self.actor):
+        rewriting = next((name for name in REWRITING if name in names), "")
+        if rewriting and not is_api(self.actor):
             raise ConfigError(
-                f"--agents names refine, and --actor={self.actor} reads no prompts: only models behind an API rewrite "
-                "their thoughts, for example --actor=api:my-model"
+                f"--agents names {rewriting}, and --actor={self.actor} reads no prompts: only models behind an API "
+                "rewrite their thoughts, for example --actor=api:my-model"
             )
         if scripted and self.temperature != 1:
             raise ConfigError(f"--temperature={self.temperature} means nothing to --actor={self.actor}, who samples "

@@ -15,7 +15,7 @@ from maro_jax.api.player import ApiPlayer
 from maro_jax.api.prompts import Prompts
 from maro_jax.pnlc import agents
 from maro_jax.pnlc.actors import Thought
-from maro_jax.pnlc.agents import Agent, BestOf, Refine
+from maro_jax.pnlc.agents import Agent, BestOf, Refine, critics_likelihoods
 from maro_jax.pnlc.api_actor import ApiActor
 from maro_jax.pnlc.contest import Played, contest_plan, play, standings
 from maro_jax.pnlc.critic import Guide
@@ -43,12 +43,17 @@ class Thinker:
 
     def __init__(self) -> None:
         self._chance, self._thoughts = random.Random(0), 0
-        self.asked: dict[str, list[str]] = {"think": [], "imagine": [], "refine": [], "rate": [], "reply": []}
+        kinds = ("think", "imagine", "expect", "refine", "reconsider", "rate", "reply")
+        self.asked: dict[str, list[str]] = {kind: [] for kind in kinds}
 
     def __call__(self, messages: list[dict[str, str]]) -> str:
         text = messages[-1]["content"]
         if "how likely these things are" in text:
             return self._answer("refine", text, "<think>Hm.</think>\nI go back.")
+        if "So likely do you find" in text:
+            return self._answer("reconsider", text, "I go back.")
+        if "How likely is each of these things" in text:
+            return self._answer("expect", text, "Here they are:\n1. 30 %\n2) 40 to 55.5")
         if "Imagine" in text:
             return self._answer("imagine", text, "1. I have come to stone 6.\n\n- It rains.")
         if "How good is this thought" in text:
@@ -80,6 +85,12 @@ def guide() -> Guide:
     return Guide(saved_critic(CHAIN, range(8)), Directions())
 
 
+def refining(actor: ApiActor, rounds: int) -> Refine:
+    """The agent that reads what the critic says."""
+    prompts = ThoughtPrompts.load()
+    return Refine(actor, critics_likelihoods(guide(), lambda turn: CHAIN.states[3]), prompts, prompts.refine, rounds)
+
+
 def thoughts_of(episodes: Episodes) -> list[list[int]]:
     found, made = [], episodes.behaviours
     for episode, decision in np.argwhere(made.holder == API):
@@ -91,11 +102,9 @@ def thoughts_of(episodes: Episodes) -> list[list[int]]:
 
 
 def test_a_thought_is_refined_by_what_the_critic_says():
-    thinker, prompts = Thinker(), ThoughtPrompts.load()
+    thinker = Thinker()
     with chat_server(player=thinker) as server:
-        result, episodes, summary = played(
-            server.address, lambda actor: Refine(actor, guide(), lambda turn: CHAIN.states[3], prompts, 3)
-        )
+        result, episodes, summary = played(server.address, lambda actor: refining(actor, 3))
     exact = worlds.exact(CHAIN)[0][3, :, 6]
     asked = thinker.asked
     assert len(asked["think"]) == len(asked["reply"]) == result.decisions >= GAMES
@@ -110,6 +119,34 @@ def test_a_thought_is_refined_by_what_the_critic_says():
     room = table().spec.thought_tokens
     assert thoughts_of(episodes) == [tokens_of(table(), "I go back.")[:room]] * result.decisions
     assert summary["moves_without_reply"] == 0 and summary["calls"]["answered"] == len(server.bodies)
+
+
+def test_a_thought_is_refined_by_what_the_model_itself_expects():
+    thinker, prompts = Thinker(), ThoughtPrompts.load()
+    with chat_server(player=thinker) as server:
+        result, _, summary = played(
+            server.address, lambda actor: Refine(actor, actor.expect, prompts, prompts.reconsider, 1)
+        )
+    asked = thinker.asked
+    assert len(asked["imagine"]) == len(asked["expect"]) == len(asked["reconsider"]) == result.decisions
+    assert not asked["refine"] and summary["moves_without_reply"] == 0
+    for text in asked["expect"]:
+        assert "You have thought: I go" in text and "\nI have come to stone 6.\nIt rains.\n" in text
+    for text in asked["reconsider"]:
+        assert "- I have come to stone 6.: 30 %\n- It rains.: 56 %\n" in text
+    assert all("You have already thought: I go back." in text for text in asked["reply"])
+
+
+def test_a_model_that_expects_nothing_or_of_nothing():
+    said = iter(["I cannot say.", "80"])
+    with chat_server(player=lambda messages: next(said)) as server:
+        settings = ClientSettings("m", base_url=server.address, attempts=1, concurrency=1)
+        with ApiActor(ApiPlayer(table(), ChatClient(settings), Prompts.load()), ThoughtPrompts.load()) as actor:
+            games = actor.open(contest_plan(table().spec, [0], 1, HEURISTIC), 1, KEY)
+            [turn] = games.run()
+            ask = [turn] * 3, [Thought("I go on.")] * 3, [["a", "b"], [], ["c", "d"]]
+            assert actor.expect(*ask) == [[None, None], [], [0.8, None]]
+    assert next(said, None) is None
 
 
 def test_the_model_follows_the_thought_that_it_rates_or_the_critic_finds_best():
@@ -155,12 +192,10 @@ def test_a_critic_scores_turns_with_different_numbers_of_thoughts():
 
 
 def test_a_turn_that_was_lost_while_refining_is_not_asked_for_again():
-    thinker, prompts = Thinker(), ThoughtPrompts.load()
+    thinker = Thinker()
     # Thoughts for all games come first; then the first of the imagined futures fails.
     with chat_server(lambda number: "400" if number == GAMES else "", player=thinker) as server:
-        result, _, summary = played(
-            server.address, lambda actor: Refine(actor, guide(), lambda turn: CHAIN.states[3], prompts, 1)
-        )
+        result, _, summary = played(server.address, lambda actor: refining(actor, 1))
     assert summary["moves_without_reply"] == 1
     asked = thinker.asked
     assert len(asked["think"]) == result.decisions
