@@ -52,23 +52,27 @@ def play(config: PlayConfig, ask: Ask = input, tell: Tell = print) -> dict[str, 
     arrange_cpu_devices(1)
     import numpy as np
 
+    from maro_jax.data.encode import Origin
     from maro_jax.data.hosted import HostedRecorder
     from maro_jax.league.record import game_records
     from maro_jax.selfplay.episodes import LEARNER
     from maro_jax.selfplay.hosted import Reply
 
     game, seat, model, weights = _seated(config)
-    recorder = HostedRecorder(config.record, game, model=model, source="play") if config.record else None
-    spec = game.table.spec
+    table, recorder = game.table, None
+    if config.record:
+        capacity = game.records.tokens.shape[2]
+        recorder = HostedRecorder(config.record, table, capacity=capacity, model=model, source="play")
+    spec = table.spec
     tell(_introduction(game, seat))
     shown = 0
     while due := game.run():
         shown = _tell_news(game, seat, shown, tell)
         action, speech = _asked(game, due[0], ask, tell)
-        game.reply({due[0].lane: Reply(action, game.table.tokenizer.encode(f" {speech}") if speech else ())})
+        game.reply({due[0].lane: Reply(action, table.tokenizer.encode(f" {speech}") if speech else ())})
     _tell_news(game, seat, shown, tell)
     episodes = game.episodes()
-    [record] = game_records(game.table, episodes, None, np.arange(1), 0, config.seed)
+    [record] = game_records(table, episodes, None, np.arange(1), 0, config.seed)
     how = "ended by the rules" if record["terminated"] else "cut off, nobody wins"
     tell(f"\n{spec.name}, seed {config.seed}, {how}")
     for index, of in enumerate(record["seats"]):
@@ -78,7 +82,10 @@ def play(config: PlayConfig, ask: Ask = input, tell: Tell = print) -> dict[str, 
     output.write_text(render([record], f"maro-jax: a game of {spec.name}"), encoding="utf-8")
     tell(f"replay: {output.resolve()}")
     if recorder:
-        tell(f"episode: {recorder.keep(episodes, config.seed, {LEARNER: config.others}, {LEARNER: weights})}")
+        plan, seats = game.look(lambda plan, key, lanes: (plan, lanes.holder[0]))
+        origin = Origin(config.seed, players={LEARNER: config.others}, weights={LEARNER: weights}, seats=seats)
+        recorder.keep(episodes, plan, origin)
+        tell(f"episode: {recorder.folder}")
     return record
 
 
