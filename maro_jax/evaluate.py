@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from maro_jax.run.inputs import is_run, split_games
 if TYPE_CHECKING:
     from maro_jax.league.match import Rate
     from maro_jax.league.session import Session
+    from maro_jax.selfplay.episodes import Episodes, RolloutPlan
 
 POLICY = "--policy"  # its name among the players: no folder or model is called so
 PURPOSE = 2_000_000  # keeps the deals apart from those a run of the same seed has trained on
@@ -95,17 +96,44 @@ def _match_api(config: EvaluateConfig) -> dict[str, Any]:
     # Weights are read onto all devices; the games take one.
     count = jax.device_count()
     session = _session(dataclasses.replace(config, lanes=count, num_games=count), settings)
-    params: Any = config.policy
-    if not scripted:
-        params = jax.device_put(session.whole(_params(session, config.policy)), jax.devices()[0])
+    params, iterations = _weights(session, config.policy)
+    params = config.policy if scripted else jax.device_put(session.whole(params), jax.devices()[0])
+    keep = _keeper(config, session, settings["model"], iterations) if config.record else None
     player = open_player(config, config.opponent, session.arena.table, config.opponent_temperature)
     phase = Console().phase("match", config.num_games)
     played = play_api_match(
         session, params, player, config.num_games, lanes=config.lanes, purpose=PURPOSE,
-        temperature=config.temperature, progress=phase.update,
+        temperature=config.temperature, progress=phase.update, keep=keep,
     )  # fmt: skip
     phase.finish()
     return played.as_data()
+
+
+def _keeper(
+    config: EvaluateConfig, session: Session, model: str, iterations: int
+) -> Callable[[Episodes, RolloutPlan], None]:
+    """What adds games to the dataset of `--record`, which is opened now.
+
+    Args:
+      config: of the match.
+      session: of the game.
+      model: whose tokenizer makes the ids.
+      iterations: that the first player's weights were trained for.
+    """
+    from maro_jax.data.encode import Origin
+    from maro_jax.data.hosted import HostedRecorder
+    from maro_jax.selfplay.episodes import API, LEARNER
+
+    arena = session.arena
+    recorder = HostedRecorder(config.record, arena.table, capacity=arena.sizes.capacity, model=model, source="evaluate")
+    players = {LEARNER: config.policy, API: config.opponent}
+    origin = Origin(config.seed, PURPOSE, players=players, weights={LEARNER: iterations})
+
+    def keep(episodes: Episodes, plan: RolloutPlan) -> None:
+        kept = recorder.keep(episodes, plan, origin)
+        Console().line(f"{kept} of {len(plan.episode)} games recorded: {recorder.folder}")
+
+    return keep
 
 
 def _everybody(config: EvaluateConfig, session: Session, players: dict[str, Any]) -> dict[str, Any]:
@@ -245,9 +273,15 @@ def _same_model(one: Session, other: Session) -> bool:
 
 def _params(session: Session, player: str) -> Any:
     """A run's newest weights (with LoRA, of its adapter), or those of a model as they are."""
-    from maro_jax.league.session import stored_params
+    return _weights(session, player)[0]
 
-    return stored_params(session, player, "learner.params")[0] if is_run(player) else session.params
+
+def _weights(session: Session, player: str) -> tuple[Any, int]:
+    """What `_params` gives, and the iterations that it was trained for."""
+    from maro_jax.league.session import stored_params
+    from maro_jax.policy.trained import UNTRAINED
+
+    return stored_params(session, player, "learner.params") if is_run(player) else (session.params, UNTRAINED)
 
 
 def _main(config: EvaluateConfig) -> int:

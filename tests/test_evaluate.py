@@ -8,10 +8,12 @@ import jax
 import numpy as np
 import pytest
 
+from maro_jax.data.reader import EpisodeSource
 from maro_jax.evaluate import _main, _print_standings, evaluate
 from maro_jax.league import match
 from maro_jax.run.evaluate_config import EvaluateConfig
 from maro_jax.run.flags import run_cli
+from tests.api.server import chat_server
 from tests.entry_points import (
     ITERATIONS,
     assert_equal,
@@ -105,6 +107,15 @@ def test_a_policy_and_itself_on_mirrored_deals_are_even(finished_run):
 def test_a_match_against_scripted_players(finished_run):
     result = evaluate(_config(policy=finished_run.folder, opponent="heuristic", seed=5))
     assert result["games"] == 16 and 0 <= result["total"]["mean"] <= 1 and result["truncated"] < 1
+
+
+def test_recorded_games_name_the_run_and_its_checkpoint(finished_run, tmp_path):
+    run, folder = str(finished_run.folder), tmp_path / "data"
+    with chat_server() as server:
+        game = {"games": "kuhn-v0:thought_tokens=20", "num_games": 4, "lanes": 1}
+        evaluate(_config(policy=run, opponent="api:m", api_base=server.address, record=str(folder), **game))
+    seats = [{seat.holder: (seat.player, seat.weights) for seat in record.seats} for record in EpisodeSource(folder)]
+    assert seats == [{"learner": (run, ITERATIONS), "api": ("api:m", -1)}] * 4
 
 
 def test_who_plays_with_which_weights_and_temperatures(finished_run, match_arguments):

@@ -29,7 +29,7 @@ class Header:
       capacity: most stream tokens of a seat after its role prefix.
       model: whose tokenizer made the ids: `tiny`, or the folder of a model as it was named then.
       tokenizer: digest of that tokenizer's vocabulary, see `TextTokenizer.digest`.
-      source: the command that the episodes come from: train, scripted, import or play.
+      source: the command that the episodes come from: train, scripted, import, collect, play or evaluate.
       introduction: what every seat is told first.
       role_texts: what a seat is told after it, by role.
       sides: the side of each role.

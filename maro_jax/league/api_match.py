@@ -21,7 +21,7 @@ from maro_jax.league.plans import games_per_deal, match_plan
 from maro_jax.league.session import Session
 from maro_jax.run.api_config import ApiConfig, model_of
 from maro_jax.run.fields import ConfigError
-from maro_jax.selfplay.episodes import API, LEARNER, Episodes
+from maro_jax.selfplay.episodes import API, LEARNER, Episodes, RolloutPlan
 from maro_jax.selfplay.hosted import HostedGames
 from maro_jax.selfplay.table import Table
 
@@ -99,6 +99,7 @@ def play_api_match(
     purpose: int,
     temperature: float = 1.0,
     progress: Callable[[int], None] = lambda over: None,
+    keep: Callable[[Episodes, RolloutPlan], object] | None = None,
 ) -> ApiMatch:
     """Plays a match on the deals that `play_match` would play, and scores it for the first player.
 
@@ -111,6 +112,7 @@ def play_api_match(
       purpose: keeps the randomness of different matches apart.
       temperature: the first player's sampling temperature.
       progress: told the number of games that are over.
+      keep: given the games, on the host, and their plan, however the match ends: games that it cut short are not over.
 
     Raises:
       ConfigError: the server never gave an answer.
@@ -125,8 +127,12 @@ def play_api_match(
         None if scripted else who, temperature,
     )  # fmt: skip
     began = time.perf_counter()
-    episodes, faults = play_games(hosted, player, progress)
-    seconds = time.perf_counter() - began
+    try:
+        episodes, faults = play_games(hosted, player, progress)
+        seconds = time.perf_counter() - began
+    finally:
+        if keep:
+            keep(hosted.episodes(), plan)
     ledger = player.client.ledger
     if faults and not ledger.answered and ledger.requests:
         raise ConfigError(f"{player.client.settings.model} never answered; {faults[0].reason}")

@@ -160,6 +160,7 @@ def play(
     lanes: int,
     key: jax.Array,
     progress: Callable[[int], None] = lambda over: None,
+    keep: Callable[[Batch], None] = lambda batch: None,
 ) -> Played:
     """Plays a plan to its end and measures the agent.
 
@@ -171,12 +172,14 @@ def play(
       lanes: games side by side.
       key: of all chance; the same for all agents.
       progress: told the number of games that are over.
+      keep: given each batch once it is over.
     """
     measured, values, faulty, costs = measure_of(spec.name), [], [], []
     for batch in play_batches(actor, agent, plan, lanes, key, progress):
         values.append(measured.scale * outcome_of(spec, batch.episodes, batch.plan) + measured.shift)
         faulty.append(batch.faulty)
         costs.append((batch.decisions, len(batch.faulty), batch.seconds))
+        keep(batch)
     decisions, games, seconds = np.array(costs).T
     later = slice(1 if len(costs) > 1 else 0, None)
     rate = games[later].sum() / seconds[later].sum()

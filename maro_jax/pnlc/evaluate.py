@@ -6,12 +6,15 @@ import contextlib
 import dataclasses
 import functools
 import importlib.util
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from games.core import GameError
 from games.registry import make
+from maro_jax.data.encode import Origin
+from maro_jax.data.hosted import HostedRecorder
 from maro_jax.data.retell import text_table
 from maro_jax.pnlc import agents, contest
 from maro_jax.pnlc.actors import PolicyActor, ScriptedActor
@@ -29,7 +32,7 @@ from maro_jax.run.embedder_names import is_api_embedder
 from maro_jax.run.fields import ConfigError, check_choice
 from maro_jax.run.inputs import GameParameters, parse_games
 from maro_jax.run.pnlc_evaluate_config import SCRIPTED, SELF, PnlcEvaluateConfig
-from maro_jax.selfplay.episodes import HEURISTIC, LEARNER, RANDOM
+from maro_jax.selfplay.episodes import API, HEURISTIC, LEARNER, RANDOM
 from maro_jax.selfplay.table import Table
 
 HOLDERS = {"": HEURISTIC, "heuristic": HEURISTIC, "random": RANDOM, SELF: LEARNER}
@@ -207,14 +210,33 @@ def _play(
     plan = contest.contest_plan(spec, numbers, games, opponent)
     timed = contest.contest_plan(spec, numbers, max(8, config.timed_decisions) * len(sides), opponent, TIMED)
     key = jax.random.fold_in(jax.random.key(config.seed), PURPOSE)
+    recorder = None
+    if config.record:  # only an actor behind an API is: its games are laid out for the tiny model's tokenizer
+        capacity = table.stream_capacity(0, "refuse")
+        recorder = HostedRecorder(config.record, table, capacity=capacity, model="tiny", source="evaluate")
     played, seconds = {}, {}
     for name, agent in by_name.items():
         phase = console.phase(name, games)
-        played[name] = contest.play(actor, agent, spec, plan, config.lanes, key, phase.update)
+        keep = _keeper(config, recorder, name, console)
+        played[name] = contest.play(actor, agent, spec, plan, config.lanes, key, phase.update, keep)
         phase.finish()
         if config.timed_decisions:
             seconds[name] = contest.seconds_per_decision(actor, agent, timed, key, most=config.timed_decisions)
     return contest.standings(played, sides, seconds)
+
+
+def _keeper(
+    config: PnlcEvaluateConfig, recorder: HostedRecorder | None, agent: str, console: Console
+) -> Callable[[contest.Batch], None]:
+    """What adds an agent's games to the dataset of `--record`, if there is one."""
+    origin = Origin(config.seed, PURPOSE, players={API: f"{config.actor}, {agent}"})
+
+    def keep(batch: contest.Batch) -> None:
+        if recorder:
+            kept = recorder.keep(batch.episodes, batch.plan, origin)
+            console.line(f"{agent}: {kept} of {len(batch.faulty)} games recorded: {recorder.folder}")
+
+    return keep
 
 
 def report(result: dict[str, Any]) -> str:

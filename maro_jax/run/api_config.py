@@ -45,6 +45,10 @@ class ApiConfig:
     api_transcript: str = setting(
         "", "new file for a transcript of every call (JSON lines); empty: none", group=GROUP, example="calls.jsonl"
     )
+    record: str = setting(
+        "", "folder of datasets that the games of these models are added to as episodes (docs/data.md); empty: none",
+        group=GROUP, example="data/api",
+    )  # fmt: skip
 
     def check_api(self, names: tuple[str, ...], flag: str) -> None:
         """Checks the flags of this group against the players of a command.

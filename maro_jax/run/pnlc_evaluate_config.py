@@ -18,7 +18,7 @@ AGENTS = (
 REWRITING = ("refine", "self_refine")
 GUIDED = ("shuffled", "rerank", "refine")
 DEFAULT_AGENTS = "plain,random,shuffled,rerank"
-NOT_OF_EMBEDDINGS = ("api_max_tokens", "api_asks", "api_price_out", "api_prompts", "api_transcript")
+NOT_OF_EMBEDDINGS = ("api_max_tokens", "api_asks", "api_price_out", "api_prompts", "api_transcript", "record")
 _EXAMPLE = "for example: python -m maro_jax.pnlc evaluate --actor=random --critic=critics/persuasion"
 
 

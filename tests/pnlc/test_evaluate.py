@@ -10,6 +10,8 @@ import pytest
 
 from games.core import view_of_actor
 from games.text.grammar import THOUGHT_TOKEN
+from maro_jax.data.check import check_dataset
+from maro_jax.data.reader import EpisodeSource, find_dataset
 from maro_jax.data.retell import text_table
 from maro_jax.pnlc.__main__ import main_cli
 from maro_jax.pnlc.actors import NO_THOUGHT, ScriptedActor
@@ -118,7 +120,8 @@ def test_flags_of_an_embedders_server_are_known_from_the_critic(tmp_path: Path):
     (tmp_path / "critic.json").write_text(json.dumps({"critic": {"embedder": "api:small"}}))
     given = [f"--critic={tmp_path}", "--actor=random", "--api_base=http://localhost:8000/v1", "--api_timeout=5"]
     parse(PnlcEvaluateConfig, [*given, "--api_price_in=1", "--api_attempts=2", "--api_concurrency=3"]).validate()
-    for flag in ("--api_max_tokens=5", "--api_asks=2", "--api_price_out=1", "--api_prompts=.", "--api_transcript=t"):
+    for name in ("api_max_tokens=5", "api_asks=2", "api_price_out=1", "api_prompts=.", "api_transcript=t", "record=d"):
+        flag = f"--{name}"
         with pytest.raises(ConfigError, match=f"{flag.partition('=')[0]}=.* means nothing to embeddings"):
             parse(PnlcEvaluateConfig, [*given, flag]).validate()
     collected = [f"--out={tmp_path / 'data'}", "--player=random", f"--critic={tmp_path}"]
@@ -148,6 +151,29 @@ def test_an_embedder_is_asked_as_the_flags_say_and_counted(critic: Path, tmp_pat
         assert found["answered"] == len(server.bodies) - before > 0 and found["dollars"] == found["tokens_in"] > 0
         assert call("collect", f"--game={GAME}", "--player=random", f"--critic={folder}", "--ignore_calibration",
                     "--episodes=2", f"--out={tmp_path / 'guided'}") == 0  # fmt: skip
+
+
+def test_games_of_a_model_behind_an_api_are_recorded(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    folder = tmp_path / "data"
+    # The first game, a plain one, begins with a move that the model does not make.
+    with chat_server(lambda number: "says fold" if number < 3 else "") as server:
+        assert call("evaluate", "--actor=api:m", "--agents=plain,react", "--game=kuhn-v0:thought_tokens=20",
+                    "--num_games=4", "--lanes=1", "--timed_decisions=0", f"--api_base={server.address}",
+                    "--opponent=random", f"--record={folder}") == 0  # fmt: skip
+    printed = capfd.readouterr().out
+    assert "plain: 3 of 4 games recorded" in printed and f"react: 4 of 4 games recorded: {folder}" in printed
+    [checked] = check_dataset(find_dataset(folder))
+    records = list(EpisodeSource(folder, "hosted"))
+    assert checked.episodes == 7 and [record.fields["episode"] for record in records] == list(range(7))
+    for record, number in zip(records, [1, 2, 3, 0, 1, 2, 3], strict=True):  # of the plan, the same for both agents
+        agent = "plain" if record.fields["episode"] < 3 else "react"
+        own, other = record.seats[number % 2], record.seats[1 - number % 2]
+        assert (own.holder, own.player, other.holder) == ("api", f"api:m, {agent}", "random")
+        assert {made.holder for made in record.decisions if made.seat == number % 2} == {"api"}
+        assert record.fields["deal"] == number // 2
+    assert {made.thought for record in records[:3] for made in record.decisions if made.holder == "api"} == {
+        "anything will do"
+    }
 
 
 def test_a_scripted_actor_proposes_plans_of_legal_actions_and_follows_them():
