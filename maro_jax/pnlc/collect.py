@@ -6,6 +6,7 @@ expects most. The seats that were guided so are held by `api` in the records.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator
 from typing import Any
@@ -26,6 +27,7 @@ from maro_jax.pnlc.agents import BestOf, by_critic
 from maro_jax.pnlc.contest import play_batches
 from maro_jax.pnlc.critic import Guide
 from maro_jax.pnlc.embedders import embedder_for
+from maro_jax.pnlc.embedding_cache import cached
 from maro_jax.pnlc.states import state_of_turn
 from maro_jax.pnlc.storage import load
 from maro_jax.policy.config import ModelError
@@ -71,9 +73,12 @@ def run(config: CollectConfig, console: Console) -> str:
     _check(table, config)
     phase = console.phase("games", config.episodes)
     header = Header.of(table, capacity=capacity, model=trained.model if trained else "tiny", source="collect")
-    player = guided_examples if config.critic else played_examples
-    examples = player(table, capacity, config, trained, phase.update)
-    folder, shards = write_dataset(config.out, table.spec, header, SPLIT, examples)
+    with _guide(config, table, console) as guide:
+        if guide:
+            examples = guided_examples(table, guide, config, trained, phase.update)
+        else:
+            examples = played_examples(table, capacity, config, trained, phase.update)
+        folder, shards = write_dataset(config.out, table.spec, header, SPLIT, examples)
     phase.finish()
     console.line(f"{config.episodes} episodes, {sum(shard.behaviours for shard in shards)} behaviours")
     return str(folder)
@@ -110,25 +115,35 @@ def played_examples(
         progress(first + kept)
 
 
-def guided_examples(
-    table: Table, capacity: int, config: CollectConfig, trained: Trained | None, progress: Any = lambda done: None
-) -> Iterator[dict[str, Any]]:
-    """Plays games in which a critic chooses the player's thoughts; arguments as those of `played_examples`.
+@contextlib.contextmanager
+def _guide(config: CollectConfig, table: Table, console: Console) -> Iterator[Guide | None]:
+    """The critic that chooses the player's thoughts, if there is one.
 
     Raises:
       ConfigError: the critic cannot be read, is of another game, or may not guide.
     """
-    del capacity  # actors open games of the same
+    if not config.critic:
+        yield None
+        return
     saved = load(config.critic)
     if saved.game != table.spec.name:
         raise ConfigError(
             f"--critic={config.critic} judges thoughts of {saved.game}, and --game={config.game} is another game; name "
             "a critic of that game"
         )
-    embedder = embedder_for(
-        saved, config.embedder, base_url=config.api_base, key_variable=config.api_key_variable
-    )
-    guide = Guide(saved, embedder, whatever_it_knows=config.ignore_calibration)
+    embedder = embedder_for(saved, config.embedder, base_url=config.api_base, key_variable=config.api_key_variable)
+    with cached(embedder, config.embeddings, console) as through:
+        yield Guide(saved, through, whatever_it_knows=config.ignore_calibration)
+
+
+def guided_examples(
+    table: Table, guide: Guide, config: CollectConfig, trained: Trained | None, progress: Any = lambda done: None
+) -> Iterator[dict[str, Any]]:
+    """Plays games in which a critic chooses the player's thoughts; the other arguments as those of `played_examples`.
+
+    Args:
+      guide: the critic.
+    """
     actor = PolicyActor(table, trained.params, config.temperature) if trained else ScriptedActor(table, config.player)
     agent = BestOf(actor, config.num_thoughts, by_critic(guide, functools.partial(state_of_turn, table)))
     number = np.arange(config.episodes)

@@ -7,10 +7,11 @@ there; one that cannot be read all the same (a copy that was cut off) is left ou
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -19,10 +20,29 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from maro_jax.pnlc.embedders import Embedder
+from maro_jax.run.console import Console
 from maro_jax.run.directory import write_json
 
 SHARD = 2048  # texts of a shard, but for the last one
 ENDING = ".safetensors"
+
+
+@contextlib.contextmanager
+def cached(embedder: Embedder, folder: str, console: Console) -> Iterator[Embedder]:
+    """The embedder through the cache in a folder, or by itself.
+
+    Args:
+      embedder: embeds what is not known.
+      folder: of caches; empty: there is none.
+      console: is told of shards that cannot be read.
+    """
+    if not folder:
+        yield embedder
+        return
+    with CachedEmbedder(embedder, folder) as found:
+        for path in found.unreadable:
+            console.line(f"note: {path} cannot be read; its texts are embedded anew")
+        yield found
 
 
 class CachedEmbedder:

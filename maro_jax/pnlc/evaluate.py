@@ -21,6 +21,7 @@ from maro_jax.pnlc.actors import PolicyActor, ScriptedActor
 from maro_jax.pnlc.agents import Agent
 from maro_jax.pnlc.critic import Guide
 from maro_jax.pnlc.embedders import embedder_for
+from maro_jax.pnlc.embedding_cache import cached
 from maro_jax.pnlc.prompts import ThoughtPrompts
 from maro_jax.pnlc.states import state_of_turn
 from maro_jax.pnlc.storage import SavedCritic, load
@@ -56,10 +57,11 @@ def run(config: PnlcEvaluateConfig, console: Console) -> dict[str, Any]:
     config.validate()
     saved = load(config.critic) if config.critic else None
     guide = embedder = None
-    if saved:
-        embedder = _embedder(config, saved)
-        guide = Guide(saved, embedder, whatever_it_knows=config.ignore_calibration)
     with contextlib.ExitStack() as stack:
+        if saved:
+            embedder = _embedder(config, saved)
+            through = stack.enter_context(cached(embedder, config.embeddings, console))
+            guide = Guide(saved, through, whatever_it_knows=config.ignore_calibration)
         table, actor = _open(config, saved, stack)
         sides, alone = _sides(config, table), len(table.spec.sides) == 1
         found = _play(config, table, actor, _agents(config, table, actor, guide), sides, console)

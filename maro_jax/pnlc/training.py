@@ -13,7 +13,7 @@ import numpy as np
 
 from maro_jax.pnlc.calibration import Calibration, calibrate
 from maro_jax.pnlc.embedders import Embedder, embedder_of
-from maro_jax.pnlc.embedding_cache import CachedEmbedder
+from maro_jax.pnlc.embedding_cache import cached
 from maro_jax.pnlc.labelling import (
     Texts,
     chosen_goals,
@@ -145,13 +145,11 @@ def calibration_lines(found: Calibration) -> list[str]:
 
 def _embedded(config: CriticConfig, texts: Texts, embedder: Embedder, console: Console) -> tuple[Transitions, Vicinity]:
     """The transitions, through the cache on disk where there is one."""
-    with contextlib.ExitStack() as stack:
-        if config.embeddings:
-            embedder = stack.enter_context(CachedEmbedder(embedder, config.embeddings))
-            for path in embedder.unreadable:
-                console.line(f"note: {path} cannot be read; its texts are embedded anew")
-        progress = stack.enter_context(_phase(console, "texts embedded", len(different(texts))))
-        return transitions(texts, embedder, progress)
+    with (
+        cached(embedder, config.embeddings, console) as through,
+        _phase(console, "texts embedded", len(different(texts))) as progress,
+    ):
+        return transitions(texts, through, progress)
 
 
 @contextlib.contextmanager

@@ -40,6 +40,10 @@ class CollectConfig:
         "", "with --critic: the embedder it was trained with, if that is elsewhere now", group="collect",
         example="policy:runs/persuasion",
     )  # fmt: skip
+    embeddings: str = setting(
+        "", "with --critic: folder that keeps embeddings for the next command; empty: none", group="collect",
+        example="embeddings",
+    )  # fmt: skip
     ignore_calibration: bool = setting(
         False, "with --critic: let it choose though held-out games did not show that it knows anything", group="collect"
     )
@@ -87,7 +91,9 @@ class CollectConfig:
     def _check_critic(self) -> None:
         """Checks that a critic has one player to choose for, and that nothing is said of one that is not there."""
         if not self.critic:
-            for name in ("num_thoughts", "embedder", "ignore_calibration", "api_base", "api_key_variable"):
+            for name in (
+                "num_thoughts", "embedder", "embeddings", "ignore_calibration", "api_base", "api_key_variable",
+            ):  # fmt: skip
                 if getattr(self, name) != getattr(CollectConfig, name):
                     raise ConfigError(f"--{name}={getattr(self, name)} means nothing without --critic; leave it out")
             return

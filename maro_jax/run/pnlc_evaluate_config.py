@@ -46,6 +46,9 @@ class PnlcEvaluateConfig(ApiConfig):
         "", "the embedder that the critic was trained with, if it is elsewhere now; empty: where it was then",
         group="critic", example="policy:runs/persuasion",
     )  # fmt: skip
+    embeddings: str = setting(
+        "", "folder that keeps embeddings for the next command; empty: none", group="critic", example="embeddings"
+    )
     ignore_calibration: bool = setting(
         False, "let the critic guide though held-out games did not show that it knows anything", group="critic"
     )
@@ -137,10 +140,10 @@ class PnlcEvaluateConfig(ApiConfig):
         guided = [name for name in self.agent_names if name in GUIDED]
         if guided and not self.critic:
             raise ConfigError(f"the agent {guided[0]} needs --critic, the folder that train wrote, {_EXAMPLE}")
-        if not guided and (self.critic or self.embedder or self.ignore_calibration):
+        if not guided and (self.critic or self.embedder or self.embeddings or self.ignore_calibration):
             raise ConfigError(
-                f"--agents={self.agents} are guided by no critic; leave --critic, --embedder and --ignore_calibration "
-                f"out, or name one that is, for example --agents={DEFAULT_AGENTS}"
+                f"--agents={self.agents} are guided by no critic; leave --critic, --embedder, --embeddings and "
+                f"--ignore_calibration out, or name one that is, for example --agents={DEFAULT_AGENTS}"
             )
         if self.critic and not Path(self.critic).expanduser().is_dir():
             raise ConfigError(f"--critic={self.critic} is no folder, {_EXAMPLE}")

@@ -100,6 +100,7 @@ def test_a_critic_that_does_not_fit_is_refused(critic: Path, tmp_path: Path, cap
         (["--agents=plain"], "name the game"),
         (["--agents=plain,self_rated", f"--game={GAME}"], "neither rates nor rewrites"),
         (["--agents=plain", f"--game={GAME}", "--critic=."], "are guided by no critic"),
+        (["--agents=plain", f"--game={GAME}", "--embeddings=kept"], "are guided by no critic"),
         (["--agents=plain", f"--game={GAME}", "--temperature=0.5"], "samples no tokens"),
         (["--agents=plain", f"--game={GAME}", "--prompts=."], "are for models behind an API"),
         (["--agents=plain", f"--game={GAME}", "--opponent=actor"], "has none here"),
@@ -174,6 +175,30 @@ def test_games_of_a_model_behind_an_api_are_recorded(tmp_path: Path, capfd: pyte
     assert {made.thought for record in records[:3] for made in record.decisions if made.holder == "api"} == {
         "anything will do"
     }
+
+
+def test_no_command_pays_twice_for_the_embeddings_of_a_folder(critic: Path, tmp_path: Path, monkeypatch):
+    """The second of each command asks the server for nothing, and finds the same."""
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "")
+    kept, asked, found = f"--embeddings={tmp_path / 'kept'}", [], []
+    with chat_server() as server:
+        for time in "ab":
+            folder = tmp_path / time
+            made = f"--critic={folder / 'critic'}"
+            trained = ["train", str(critic.parent / "data"), "--steps=5", "--embedder=api:small",
+                       f"--api_base={server.address}", f"--out={folder / 'critic'}"]  # fmt: skip
+            played = ["evaluate", "--actor=random", made, "--agents=rerank", "--num_games=2", "--lanes=2",
+                      "--timed_decisions=0", "--ignore_calibration", f"--json={folder / 'found'}"]  # fmt: skip
+            collected = ["collect", f"--game={GAME}", "--player=random", made, "--episodes=2",
+                         "--ignore_calibration", "--seed=7", f"--out={folder / 'data'}"]  # fmt: skip
+            for command in (trained, played, collected):
+                assert call(*command, kept) == 0
+                asked.append(len(server.bodies))
+            found.append(json.loads((folder / "found").read_text()))
+    assert 0 < asked[0] < asked[1] < asked[2] and asked[3:] == [asked[2]] * 3
+    assert found[0]["agents"][0]["measure"] == found[1]["agents"][0]["measure"]
+    assert found[1]["embedder_calls"]["answered"] == 0
 
 
 def test_a_scripted_actor_proposes_plans_of_legal_actions_and_follows_them():
