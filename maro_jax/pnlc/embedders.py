@@ -72,7 +72,7 @@ def embedder_of(
     if named.digest and named.digest != digest:
         raise ConfigError(
             f"the weights of {named.kind}:{named.place} are no longer those of {text}, which a critic was trained "
-            "with; put them back, or train the critic anew"
+            "with, or this version reads long texts otherwise; put them back, or train the critic anew"
         )
     return opened
 

@@ -1,8 +1,10 @@
 """Sentence encoders of the shape of BERT (Devlin et al. 2019), as sentence-transformers keeps them: MiniLM and its kin.
 
 A folder holds `config.json`, `model.safetensors` and `tokenizer.json`. A sentence's embedding is the mean of the last
-hidden states over its tokens, brought to length 1 (Reimers and Gurevych 2019, "Sentence-BERT"). Of a long text only as
-many tokens are read as `sentence_bert_config.json`, where there is one, says: what the encoder was trained for.
+hidden states over its tokens, brought to length 1 (Reimers and Gurevych 2019, "Sentence-BERT"). It reads as many
+tokens at once as `sentence_bert_config.json`, where there is one, says: what the encoder was trained for. A longer text
+is read in parts, and its embedding is the mean of theirs by their tokens, so that nothing of it is lost: what is newest
+in a state stands at its end.
 """
 
 from __future__ import annotations
@@ -170,8 +172,7 @@ class SentenceEmbedder:
         self._graph, shapes = nnx.split(nnx.eval_shape(lambda: SentenceEncoder(self._config, nnx.Rngs(0))))
         self._params = _filled(nnx.to_pure_dict(shapes), _read_weights(folder))
         self._batch = batch
-        whole = self._longest == self._config.max_positions
-        self.name = f"sentence:{place}#{digest_of(self._params if whole else (self._params, np.int32(self._longest)))}"
+        self.name = f"sentence:{place}#{digest_of({'weights': self._params, 'part': np.int32(self._longest)})}"
 
     @property
     def size(self) -> int:
@@ -179,9 +180,14 @@ class SentenceEmbedder:
         return self._config.hidden_size
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """float32[n, d]; a text longer than what the encoder reads is cut at its end."""
-        rows = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
-        return in_batches(rows, self._batch, 0, self._run, self.size)
+        """float32[n, d]; of a text that is read in parts their mean, brought to length 1."""
+        encoded = self._tokenizer.encode_batch(list(texts))
+        parts = [(first, *first.overflowing) for first in encoded]
+        rows = [part.ids for of_text in parts for part in of_text]
+        found = in_batches(rows, self._batch, 0, self._run, self.size) * np.array([len(ids) for ids in rows])[:, None]
+        total = np.zeros((len(texts), self.size), np.float32)
+        np.add.at(total, np.repeat(np.arange(len(texts)), [len(of_text) for of_text in parts]), found)
+        return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
 
     def _run(self, tokens: np.ndarray, lengths: np.ndarray) -> jax.Array:
         narrow = tokens[:, : self._longest]  # the padded width may exceed the positions
@@ -217,7 +223,7 @@ def _check_modules(folder: Path) -> None:
 
 
 def _longest(folder: Path, max_positions: int) -> int:
-    """Most tokens of a text that are read."""
+    """Most tokens that are read at once."""
     path = folder / _LENGTH
     longest = (_read_table(path, '{"max_seq_length": 256}') or {}).get("max_seq_length")
     if longest is None:

@@ -166,25 +166,34 @@ def test_a_sentence_encoder_computes_what_transformers_computes(sentence_folder)
     found = embedder.embed(TEXTS)
     assert found.shape == (len(TEXTS), embedder.size) == (len(TEXTS), 24)
     for text, row in zip(TEXTS, found, strict=True):
-        ids = tokenizer.encode(text).ids
-        ids = ids if len(ids) <= 16 else [*ids[:15], 3]
-        with torch.no_grad():
-            mean = model(torch.tensor([ids])).last_hidden_state[0].mean(dim=0)
-        np.testing.assert_allclose(row, (mean / mean.norm()).numpy(), atol=1e-5)
-    assert max(len(tokenizer.encode(text).ids) for text in TEXTS) > 16  # and the longest one was cut
+        ids = tokenizer.encode(text).ids[1:-1]
+        total = torch.zeros(24)
+        for first in range(0, max(1, len(ids)), 14):
+            part = [2, *ids[first : first + 14], 3]
+            with torch.no_grad():
+                mean = model(torch.tensor([part])).last_hidden_state[0].mean(dim=0)
+            total += len(part) * mean / mean.norm()
+        np.testing.assert_allclose(row, (total / total.norm()).numpy(), atol=1e-5)
+    assert max(len(tokenizer.encode(text).ids) for text in TEXTS) > 16  # and the longest one was read in parts
+    assert embedder.embed([]).shape == (0, 24)
 
 
-def test_a_sentence_encoder_reads_as_far_as_it_was_trained(sentence_folder, tmp_path):
+def test_a_sentence_encoder_reads_at_once_as_much_as_it_was_trained_for_and_nothing_is_lost(sentence_folder, tmp_path):
     """sentence-transformers keeps the length in a file of its own, MiniLM's for example as half of the positions."""
     folder, _, _ = sentence_folder
     _copy(folder, tmp_path)
     (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": 6, "do_lower_case": false}')
     longest = "you are a wolf you are a wolf"
     shorter, whole = embedder_of(f"sentence:{tmp_path}"), embedder_of(f"sentence:{folder}")
+    assert shorter.name.partition("#")[2] != whole.name.partition("#")[2]
     np.testing.assert_allclose(shorter.embed([longest]), whole.embed(["you are a wolf"]), atol=1e-6)
     assert np.abs(shorter.embed([longest]) - whole.embed([longest])).max() > 1e-3
     (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": null}')
     np.testing.assert_array_equal(embedder_of(f"sentence:{tmp_path}").embed([longest]), whole.embed([longest]))
+    told = "you are a wolf\n" + 5 * "player 1 vote player 2\n" + "vote"
+    first, last = told.replace("wolf", "seer"), told.removesuffix("vote") + "you"
+    found = whole.embed([told, first, last])
+    assert np.abs(found[1:] - found[0]).max(axis=1).min() > 1e-4  # neither the role nor the newest line is cut off
 
 
 def _copy(folder, to):
