@@ -220,6 +220,9 @@ class Refine:
       prompts: how chances are said.
       prompt: asks for another thought.
       rounds: most times that a thought is rewritten; fewer once all thoughts stay as they are.
+
+    Raises:
+      ConfigError: the critic's embedder does not know its goals in other words.
     """
 
     actor: Rewriter
@@ -227,6 +230,9 @@ class Refine:
     prompts: ThoughtPrompts
     prompt: Template
     rounds: int
+
+    def __post_init__(self) -> None:
+        self.guide.require_refinement()
 
     def decide(self, games: Any, turns: Sequence[Turn]) -> None:
         """See `Agent`; where a phase has no thoughts, the actor replies by itself."""

@@ -9,9 +9,10 @@ import jax
 import numpy as np
 
 from maro_jax.pnlc.embedders import Embedder
-from maro_jax.pnlc.medoids import REFUSED, Vicinity
+from maro_jax.pnlc.medoids import REFUSED, Vicinity, directions
 from maro_jax.pnlc.networks import Critic
 from maro_jax.pnlc.storage import SavedCritic
+from maro_jax.run.fields import ConfigError
 
 MOST_REMEMBERED = 1 << 16  # embeddings of thoughts, of which scripted and small players have few
 ROWS_ON_HOST = 1024  # of thought and goal: with more the device is faster
@@ -34,7 +35,8 @@ class Guide:
         Args:
           saved: the critic with its goals.
           embedder: the one that it was trained with.
-          whatever_it_knows: let it guide though held-out episodes did not show that the thought tells it anything.
+          whatever_it_knows: let it guide though held-out episodes did not show that the thought tells it anything, and
+            tell chances in words though its embedder does not know goals in other words.
 
         Raises:
           ConfigError: it may not guide.
@@ -43,7 +45,8 @@ class Guide:
             saved.calibration.require_guidance()
         self.goals, self.utilities = saved.goals, np.asarray(saved.utilities, np.float32)
         self._critic, self._embedder = saved.critic, embedder
-        self._vicinity = Vicinity(np.asarray(saved.critic.goal), np.asarray(saved.reach, np.float32))
+        self._vicinity = Vicinity(directions(np.asarray(saved.critic.goal)), np.asarray(saved.reach, np.float32))
+        self._recognition, self._whatever_it_knows = saved.recognition, whatever_it_knows
         self._on_host = saved.critic.on_host()
         self._remembered: dict[str, np.ndarray] = {}
         self._products: dict[str, np.ndarray] = {}
@@ -65,6 +68,16 @@ class Guide:
     def scores(self, chances: np.ndarray) -> np.ndarray:
         """float32[...], what is to be expected: the sum over goals of utility · chance, for chances [..., G]."""
         return (chances * self.utilities).sum(axis=-1)  # not by a product of matrices, whose rows are rounded by place
+
+    def require_refinement(self) -> None:
+        """Raises `ConfigError` where the critic may not tell the chances of futures in any words."""
+        if not self._recognition:
+            raise ConfigError(
+                "this critic cannot refine: it was stored before its embedder was tried on other words for its goals; "
+                "train it anew, or leave refine out"
+            )
+        if not self._whatever_it_knows:
+            self._recognition.require_refinement()
 
     def likelihoods(self, state: str, thought: str, futures: Sequence[str]) -> list[float | None]:
         """The chance of each imagined future: that of the goal nearest to it, None for what is like no goal

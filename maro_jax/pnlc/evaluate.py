@@ -23,6 +23,7 @@ from maro_jax.pnlc.critic import Guide
 from maro_jax.pnlc.embedders import embedder_for
 from maro_jax.pnlc.embedding_cache import cached
 from maro_jax.pnlc.prompts import ThoughtPrompts
+from maro_jax.pnlc.recognition import Recognition
 from maro_jax.pnlc.states import state_of_turn
 from maro_jax.pnlc.storage import SavedCritic, load
 from maro_jax.policy.config import ModelError
@@ -49,7 +50,8 @@ def run(config: PnlcEvaluateConfig, console: Console) -> dict[str, Any]:
       console: is told how far it is.
 
     Returns:
-      `measure`, the name of what is measured; `agents`, a `Standing` of each as plain data; `table`; `config`.
+      `measure`, the name of what is measured; `agents`, a `Standing` of each as plain data; `table`; `config`; with
+      refine, the critic's `recognition`.
 
     Raises:
       ConfigError: game, actor or critic cannot be used, in one sentence.
@@ -68,6 +70,8 @@ def run(config: PnlcEvaluateConfig, console: Console) -> dict[str, Any]:
         api = {"api": actor.summary()} if is_api(config.actor) else {}
     if embedder and is_api_embedder(embedder.name):
         api["embedder_calls"] = embedder.calls.summary()
+    if saved and saved.recognition and "refine" in config.agent_names:
+        api["recognition"] = dataclasses.asdict(saved.recognition)
     measured = contest.measure_of(table.spec.name)
     headers, lines = contest.rows(found, measured)
     return {
@@ -256,6 +260,8 @@ def report(result: dict[str, Any]) -> str:
             ["agent", *(f"as {side}" for side in sides)],
             [[each["agent"], *(_with_interval(each["sides"][side]) for side in sides)] for each in found],
         ))  # fmt: skip
+    if "recognition" in result:
+        lines.append(f"refine: {Recognition(**result['recognition']).in_words}")
     return "\n".join([*lines, *_of_faults(found)])
 
 

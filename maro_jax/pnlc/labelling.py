@@ -18,7 +18,7 @@ from maro_jax.data.reader import EpisodeSource
 from maro_jax.data.record import Record, to_episodes
 from maro_jax.data.retell import text_table
 from maro_jax.pnlc.embedders import Embedder
-from maro_jax.pnlc.medoids import Vicinity, medoids_of, nearest, reach_of_paraphrases
+from maro_jax.pnlc.medoids import Vicinity, directions, medoids_of, nearest
 from maro_jax.pnlc.states import states_of_record
 from maro_jax.pnlc.transitions import Transitions
 from maro_jax.policy.config import ModelError
@@ -200,7 +200,7 @@ class _Rows:
         )
 
 
-def transitions(texts: Texts, embedder: Embedder, progress: Progress) -> tuple[Transitions, Vicinity]:
+def transitions(texts: Texts, embedder: Embedder, progress: Progress) -> tuple[Transitions, list[np.ndarray]]:
     """Embeds all texts. A goal's embedding is the mean of those of its wordings.
 
     Args:
@@ -209,7 +209,7 @@ def transitions(texts: Texts, embedder: Embedder, progress: Progress) -> tuple[T
       progress: told the number of different texts embedded, of those that `different` counts.
 
     Returns:
-      The transitions, and how far from each goal other words for it may lie.
+      The transitions, and of each goal the embeddings float32[n, d] of its wordings.
     """
     known = _embedded(different(texts), embedder, progress)
     wordings = [np.stack([known[text] for text in goal.texts]) for goal in texts.goals]
@@ -223,7 +223,7 @@ def transitions(texts: Texts, embedder: Embedder, progress: Progress) -> tuple[T
         goal=goal,
         episode=texts.episode,
     )
-    return data, Vicinity(goal, reach_of_paraphrases(wordings))
+    return data, wordings
 
 
 def different(texts: Texts) -> list[str]:
@@ -241,30 +241,29 @@ def _embedded(wanted: Sequence[str], embedder: Embedder, progress: Progress) -> 
 
 
 def with_medoids(
-    data: Transitions, vicinity: Vicinity, rows: np.ndarray, number: int, seed: int
+    data: Transitions, rows: np.ndarray, number: int, seed: int
 ) -> tuple[Transitions, Vicinity, np.ndarray]:
     """Adds medoids of the states in `rows` as goals: reached where the next state falls into the cluster.
 
     Args:
       data: with the goals so far.
-      vicinity: of those goals.
       rows: int32[R], those that are trained on.
       number: of medoids.
       seed: of k-means.
 
     Returns:
-      Transitions and vicinity with the further goals, and the rows that are the medoids.
+      Transitions with the further goals, the vicinity of these, and the rows that are the medoids.
 
     Raises:
       ConfigError: there are fewer different states.
     """
-    found = medoids_of(np.asarray(data.state)[rows], number, seed)
-    cluster, _ = nearest(data.state, found.vicinity.point)
+    states = directions(data.state)
+    found = medoids_of(states[rows], number, seed)
+    medoid, (cluster, _) = rows[found.row], nearest(states, found.vicinity.point)
     comes = ~np.asarray(data.done)[:, None] & (cluster[data.following][:, None] == np.arange(len(found.row)))
     wider = dataclasses.replace(
         data,
         reached=np.concatenate([data.reached, comes], axis=1),
-        goal=np.concatenate([data.goal, found.vicinity.point]),
+        goal=np.concatenate([data.goal, data.state[medoid]]),
     )
-    reach = np.concatenate([vicinity.reach, found.vicinity.reach])
-    return wider, Vicinity(wider.goal, reach), rows[found.row]
+    return wider, found.vicinity, medoid

@@ -2,6 +2,7 @@
 
 k-means (Lloyd 1982) from k-means++ (Arthur and Vassilvitskii 2007), and of each cluster the state nearest to its mean.
 A state's cluster is that of its nearest medoid, and a medoid is reached where the next state falls into its cluster.
+Distances are those of directions, embeddings of length 1: how long an embedding is tells nothing of what a text means.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 
 from maro_jax.run.fields import ConfigError
 
-FARTHEST = 0.99  # share of what is known to belong to a goal that lies within its reach
+FARTHEST = 0.99  # share of states that lie within the reach of their medoid
 ROUNDS = 50  # of k-means at most; it ends when nothing changes any more
 ROWS_AT_A_TIME = 4096
 REFUSED = -1
@@ -20,10 +21,10 @@ REFUSED = -1
 
 @dataclasses.dataclass(frozen=True)
 class Vicinity:
-    """Points in the space of embeddings, and how far around them texts still count as theirs.
+    """Directions in the space of embeddings, and how far around them texts still count as theirs.
 
     Attributes:
-      point: float32[P, d].
+      point: float32[P, d], of length 1.
       reach: float32[P], a distance each.
     """
 
@@ -32,7 +33,7 @@ class Vicinity:
 
     def nearest(self, embeddings: np.ndarray) -> np.ndarray:
         """int32[n]: the nearest point of each of `embeddings [n, d]`, `REFUSED` where it lies beyond the reach."""
-        index, distance = nearest(embeddings, self.point)
+        index, distance = nearest(directions(embeddings), self.point)
         return np.where(distance <= self.reach[index], index, REFUSED).astype(np.int32)
 
 
@@ -47,6 +48,12 @@ class Medoids:
 
     row: np.ndarray
     vicinity: Vicinity
+
+
+def directions(embeddings: np.ndarray) -> np.ndarray:
+    """float32[n, d]: `embeddings [n, d]` brought to length 1; 0 stays 0."""
+    length = np.linalg.norm(embeddings, axis=-1, keepdims=True)
+    return (embeddings / np.maximum(length, 1e-12)).astype(np.float32)
 
 
 def nearest(embeddings: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +71,7 @@ def medoids_of(states: np.ndarray, number: int, seed: int) -> Medoids:
     """Finds medoids.
 
     Args:
-      states: float32[T, d], embeddings.
+      states: float32[T, d], embeddings of length 1.
       number: K.
       seed: of the first choice.
 
@@ -101,19 +108,3 @@ def _first_centres(states: np.ndarray, number: int, rng: np.random.Generator) ->
         chosen.append(int(rng.choice(len(states), p=square / square.sum())))
         square = np.minimum(square, np.sum(np.square(states - states[chosen[-1]]), axis=1, dtype=np.float64))
     return chosen
-
-
-def reach_of_paraphrases(paraphrases: list[np.ndarray]) -> np.ndarray:
-    """float32[G]: the distance within which other words for a goal are to be expected, the same for all goals.
-
-    It is the largest distance of a paraphrase from the mean of the others of its goal.
-
-    Args:
-      paraphrases: of each goal the embeddings float32[n, d], of two texts or more.
-    """
-    found = [
-        np.linalg.norm(each - np.delete(of_goal, index, axis=0).mean(axis=0))
-        for of_goal in paraphrases
-        for index, each in enumerate(of_goal)
-    ]
-    return np.full(len(paraphrases), max(found), np.float32)

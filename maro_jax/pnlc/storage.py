@@ -19,11 +19,12 @@ import safetensors.numpy
 
 from maro_jax.pnlc.calibration import Bin, Calibration
 from maro_jax.pnlc.networks import Critic, Scaling
+from maro_jax.pnlc.recognition import Recognition
 from maro_jax.pnlc.value import ValueOptions, new_networks
 from maro_jax.run.fields import ConfigError
 
 WEIGHTS, DOCUMENT = "critic.safetensors", "critic.json"
-FORMAT = 2
+FORMAT, OLDEST = 3, 2  # in the second `reach` is of other distances, and there is no `recognition`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +35,12 @@ class SavedCritic:
       critic: with arrays on the device.
       goals: the text of each of its G goals.
       utilities: what reaching each goal is worth to the actor.
-      reach: how far from each goal a text's embedding may lie and still be taken for it (`maro_jax.pnlc.medoids`).
+      reach: how far from each goal a text may lie and still be taken for it (`maro_jax.pnlc.recognition`).
       game: versioned name of the game whose thoughts it judges.
       parameters: all rule parameters of the game.
       embedder: which embedder its texts went through: `Embedder.name`, from which `embedder_of` opens it again.
       embedder_address: of the server that embedded them; empty: none did, or OpenAI's.
+      recognition: how the embedder took other words for goals; None of critics stored before this was measured.
       options: how it was trained.
       calibration: how it did on held-out episodes.
     """
@@ -53,6 +55,7 @@ class SavedCritic:
     options: ValueOptions
     calibration: Calibration
     embedder_address: str = ""
+    recognition: Recognition | None = None
 
 
 def save(folder: str | Path, saved: SavedCritic) -> None:
@@ -84,6 +87,7 @@ def save(folder: str | Path, saved: SavedCritic) -> None:
             "embedder_address": saved.embedder_address,
             "options": dataclasses.asdict(saved.options),
             "calibration": dataclasses.asdict(saved.calibration),
+            "recognition": dataclasses.asdict(saved.recognition) if saved.recognition else None,
             "weights_sha256": _sha256((part / WEIGHTS).read_bytes()),
         }
         text = json.dumps({"critic": document, "sha256": _sha256(_canonical(document))}, indent=2, allow_nan=False)
@@ -113,7 +117,7 @@ def load(folder: str | Path) -> SavedCritic:
     options, goals = ValueOptions(**document["options"]), tuple(document["goals"])
     bins = tuple(Bin(**each) for each in document["calibration"].pop("bins"))
     critic = _filled(options, document["embedding_size"], len(goals), safetensors.numpy.load(contents))
-    calibration = Calibration(**document["calibration"], bins=bins)
+    calibration, measured = Calibration(**document["calibration"], bins=bins), document.get("recognition")
     return SavedCritic(
         critic=critic,
         goals=goals,
@@ -125,6 +129,7 @@ def load(folder: str | Path) -> SavedCritic:
         options=options,
         calibration=calibration,
         embedder_address=document.get("embedder_address", ""),  # critics of before 2026-11 keep none
+        recognition=Recognition(**measured) if measured else None,
     )
 
 
@@ -140,8 +145,10 @@ def _document(folder: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is damaged; copy the critic's folder again") from None
     if _sha256(_canonical(document)) != digest:
         raise ConfigError(f"{path} is not the file that was saved; copy the critic's folder again")
-    if document["format"] != FORMAT:
-        raise ConfigError(f"{path} is of format {document['format']}, and this version reads {FORMAT}; train it anew")
+    if not OLDEST <= document["format"] <= FORMAT:
+        raise ConfigError(
+            f"{path} is of format {document['format']}, and this version reads {OLDEST} to {FORMAT}; train it anew"
+        )
     return document
 
 

@@ -23,7 +23,7 @@ from maro_jax.pnlc.labelling import (
     transitions,
     with_medoids,
 )
-from maro_jax.pnlc.medoids import Vicinity
+from maro_jax.pnlc.recognition import recognised
 from maro_jax.pnlc.storage import SavedCritic, save
 from maro_jax.pnlc.transitions import Transitions, reached_later, split_by_episode
 from maro_jax.pnlc.value import ValueOptions, train
@@ -58,12 +58,14 @@ def run(config: CriticConfig, console: Console) -> SavedCritic:
         f"{len(texts.state):,} decisions with thoughts in {episodes - texts.left_out:,} episodes of {laid.spec.name}"
         + (f"; {texts.left_out:,} that did not end by the rules are left out" if texts.left_out else "")
     )
-    data, vicinity = _embedded(config, texts, embedder, console)
+    data, wordings = _embedded(config, texts, embedder, console)
     rows, held_out = split_by_episode(data, config.held_out, config.seed)
     goals = [goal.texts[0] for goal in texts.goals]
+    medoids = None
     if config.medoids:
-        data, vicinity, medoid = with_medoids(data, vicinity, rows, config.medoids, config.seed)
-        goals += [texts.state[row] for row in medoid]
+        data, medoids, chosen = with_medoids(data, rows, config.medoids, config.seed)
+        goals += [texts.state[row] for row in chosen]
+    vicinity, recognition = recognised(wordings, medoids, config.seed)
     options = options_of(config)
     with _phase(console, "steps", options.steps) as progress:
         critic, _ = train(data, rows, options, progress)
@@ -80,6 +82,7 @@ def run(config: CriticConfig, console: Console) -> SavedCritic:
         options=options,
         calibration=calibration,
         embedder_address=address_of(config),
+        recognition=recognition,
     )
     save(config.out, saved)
     for line in report(saved, texts, data, held_out):
@@ -111,7 +114,8 @@ def options_of(config: CriticConfig) -> ValueOptions:
 
 
 def report(saved: SavedCritic, texts: Texts, data: Transitions, held_out: np.ndarray) -> list[str]:
-    """What is told of a critic: its goals, how its chances came true on held-out episodes, and whether it may guide."""
+    """What is told of a critic: its goals, how its chances came true on held-out episodes, how its
+    embedder takes other words for goals, and whether it may guide."""
     came = reached_later(data)[held_out].mean(axis=0)
     rows: list[Sequence[Any]] = [
         (goal.texts[0], goal.utility, float(share)) for goal, share in zip(texts.goals, came, strict=False)
@@ -119,7 +123,11 @@ def report(saved: SavedCritic, texts: Texts, data: Transitions, held_out: np.nda
     lines = [table(("goal", "utility", "came true"), rows)]
     if len(came) > len(rows):
         lines.append(f"and {len(came) - len(rows)} medoids of states")
-    return [*lines, "", *calibration_lines(saved.calibration)]
+    lines += ["", *calibration_lines(saved.calibration)]
+    if saved.recognition:
+        verdict = "it may refine" if saved.recognition.may_refine else "it may not refine"
+        lines.append(f"{saved.recognition.in_words}: {verdict}")
+    return lines
 
 
 def calibration_lines(found: Calibration) -> list[str]:
@@ -143,8 +151,10 @@ def calibration_lines(found: Calibration) -> list[str]:
     ]
 
 
-def _embedded(config: CriticConfig, texts: Texts, embedder: Embedder, console: Console) -> tuple[Transitions, Vicinity]:
-    """The transitions, through the cache on disk where there is one."""
+def _embedded(
+    config: CriticConfig, texts: Texts, embedder: Embedder, console: Console
+) -> tuple[Transitions, list[np.ndarray]]:
+    """See `transitions`; through the cache on disk where there is one."""
     with (
         cached(embedder, config.embeddings, console) as through,
         _phase(console, "texts embedded", len(different(texts))) as progress,

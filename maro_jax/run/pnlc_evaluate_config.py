@@ -50,8 +50,9 @@ class PnlcEvaluateConfig(ApiConfig):
         "", "folder that keeps embeddings for the next command; empty: none", group="critic", example="embeddings"
     )
     ignore_calibration: bool = setting(
-        False, "let the critic guide though held-out games did not show that it knows anything", group="critic"
-    )
+        False, "let the critic guide though held-out games (for refine, goals in other words) did not show that it "
+        "knows anything", group="critic",
+    )  # fmt: skip
     prompts: str = setting(
         "", "folder with prompts in place of those in maro_jax/pnlc/prompts", group="critic", example="my_prompts"
     )

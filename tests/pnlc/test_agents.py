@@ -19,6 +19,7 @@ from maro_jax.pnlc.calibration import Calibration
 from maro_jax.pnlc.contest import contest_plan, play
 from maro_jax.pnlc.critic import Guide
 from maro_jax.pnlc.networks import Critic, Scaling, init
+from maro_jax.pnlc.recognition import Recognition
 from maro_jax.pnlc.storage import SavedCritic
 from maro_jax.pnlc.value import ValueOptions
 from maro_jax.policy.models import load_policy
@@ -29,6 +30,7 @@ from tests.pnlc import worlds
 from tests.selfplay.playing import decided
 
 PROVEN = Calibration(9, 9, 1, 0.5, 0.6, 0.6, 0.1, 0.05, 0.15, 0.95, 0.1, ())
+KNOWN = Recognition(24, 0.9, 0.1, 0.7, 0.9, 0.95)
 KEY = jax.random.key(0)
 
 
@@ -87,8 +89,9 @@ class ExactOnHost:
 def saved_critic(world: worlds.World, utilities, calibration: Calibration = PROVEN) -> SavedCritic:
     reach = (0.1,) * len(world.goals)
     return SavedCritic(
-        ExactCritic.of(world), world.goals, tuple(utilities), reach, "no-game-v0", {}, "d", ValueOptions(), calibration
-    )
+        ExactCritic.of(world), world.goals, tuple(utilities), reach, "no-game-v0", {}, "d", ValueOptions(), calibration,
+        recognition=KNOWN,
+    )  # fmt: skip
 
 
 class Walker:
@@ -196,6 +199,21 @@ def test_a_critic_that_knows_nothing_may_not_guide():
     with pytest.raises(ConfigError, match="this critic may not guide"):
         Guide(saved_critic(world, range(8), ignorant), Directions())
     Guide(saved_critic(world, range(8), ignorant), Directions(), whatever_it_knows=True)
+
+
+def test_refine_needs_an_embedder_that_knows_goals_in_other_words():
+    saved = saved_critic(worlds.chain(), range(8))
+    blind = dataclasses.replace(saved, recognition=dataclasses.replace(KNOWN, found=0.1, low=-0.05, high=0.05))
+
+    def refine(saved, **of_guide):
+        return agents.Refine(None, Guide(saved, Directions(), **of_guide), str, None, 1)
+
+    refine(saved)
+    with pytest.raises(ConfigError, match="this critic may not refine, since its embedder does not know goals"):
+        refine(blind)
+    refine(blind, whatever_it_knows=True)
+    with pytest.raises(ConfigError, match="cannot refine: it was stored before .* train it anew"):
+        refine(dataclasses.replace(saved, recognition=None), whatever_it_knows=True)
 
 
 # ------------------------------------------------------------------ a policy that thinks

@@ -201,6 +201,21 @@ def test_no_command_pays_twice_for_the_embeddings_of_a_folder(critic: Path, tmp_
     assert found[1]["embedder_calls"]["answered"] == 0
 
 
+def test_refine_is_refused_where_words_tell_nothing_and_says_how_little_it_knows(critic: Path, tmp_path: Path, capfd):
+    saved = load(critic)
+    proven = dataclasses.replace(saved.calibration, gain_low=0.1, rates_log_loss=None)
+    save(tmp_path / "words", dataclasses.replace(saved, calibration=proven))
+    with chat_server() as server:
+        given = ["evaluate", "--actor=api:m", "--agents=refine", "--num_games=2", "--timed_decisions=0",
+                 f"--critic={tmp_path / 'words'}", f"--api_base={server.address}"]  # fmt: skip
+        assert call(*given) == 2 and not server.bodies
+        told = capfd.readouterr().err
+        assert "this critic may not refine" in told and len(told.splitlines()) == 1
+        assert call(*given, "--ignore_calibration", f"--json={tmp_path / 'found.json'}") == 0
+    assert saved.recognition and f"refine: {saved.recognition.in_words}" in capfd.readouterr().out
+    assert json.loads((tmp_path / "found.json").read_text())["recognition"] == dataclasses.asdict(saved.recognition)
+
+
 def test_a_scripted_actor_proposes_plans_of_legal_actions_and_follows_them():
     name, _, parameters = GAME.partition(":")
     table = text_table(name, dict(pair.split("=") for pair in parameters.split(",")), "tiny")

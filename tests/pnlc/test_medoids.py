@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from maro_jax.pnlc.labelling import with_medoids
-from maro_jax.pnlc.medoids import REFUSED, Vicinity, medoids_of, nearest, reach_of_paraphrases
+from maro_jax.pnlc.medoids import REFUSED, Vicinity, directions, medoids_of, nearest
 from maro_jax.run.fields import ConfigError
 from tests.pnlc.test_value import random_data
 
 
 def clouds(number: int = 6, each: int = 40, spread: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
-    """Points around centres that lie far apart, and the cloud of each."""
+    """Directions around centres that lie far apart, and the cloud of each."""
     rng = np.random.default_rng(2)
     cloud = np.repeat(np.arange(number), each)
     centre = 10 * np.eye(number, 8)
-    return (centre[cloud] + spread * rng.normal(size=(len(cloud), 8))).astype(np.float32), cloud
+    return directions(centre[cloud] + spread * rng.normal(size=(len(cloud), 8))), cloud
 
 
 def test_each_cloud_gets_its_medoid():
@@ -41,8 +41,10 @@ def test_the_nearest_point_or_none():
     np.testing.assert_array_equal(cloud[found.row[inside[kept]]], cloud[kept])
     between = (states[found.row[0]] + states[found.row[1]]) / 2
     assert found.vicinity.nearest(np.stack([between, states[found.row[3]]])).tolist() == [REFUSED, 3]
-    one = Vicinity(np.zeros((1, 2), np.float32), np.array([1.0], np.float32))
-    assert one.nearest(np.array([[0, 1], [0, 1.01]], np.float32)).tolist() == [0, REFUSED]
+    one = Vicinity(np.array([[1, 0]], np.float32), np.array([1.0], np.float32))
+    angles = np.radians([-59, 61, 59, -61])[:, None]  # at 60 degrees the distance is 1
+    texts = np.concatenate([np.cos(angles), np.sin(angles)], axis=1) * [[0.1], [0.1], [9], [9]]
+    assert one.nearest(texts).tolist() == [0, REFUSED, 0, REFUSED]
 
 
 def test_nearest_is_that_of_a_plain_loop():
@@ -61,24 +63,20 @@ def test_more_medoids_than_states_are_refused():
         medoids_of(states, 4, seed=0)
 
 
-def test_a_goal_reaches_as_far_as_its_wordings():
-    wordings = [np.array([[0.0, 0], [0, 1], [0, 2]]), np.array([[5.0, 5], [5, 5], [5, 5]])]
-    np.testing.assert_allclose(reach_of_paraphrases(wordings), [1.5, 1.5])
-
-
 def test_a_medoid_is_reached_where_the_next_state_falls_into_its_cluster():
     data = random_data()
     data = dataclasses.replace(data, following=np.where(data.done, np.arange(30), data.following).astype(np.int32))
-    before, rows = Vicinity(data.goal, np.ones(3, np.float32)), np.arange(20, dtype=np.int32)
-    wider, vicinity, medoid = with_medoids(data, before, rows, 5, seed=0)
+    rows = np.arange(20, dtype=np.int32)
+    wider, vicinity, medoid = with_medoids(data, rows, 5, seed=0)
     assert len(medoid) == 5 and set(medoid) <= set(rows) and wider.goal.shape == (8, 5)
     np.testing.assert_array_equal(wider.reached[:, :3], data.reached)
-    np.testing.assert_array_equal(vicinity.reach[:3], before.reach)
+    np.testing.assert_array_equal(wider.goal[3:], data.state[medoid])
+    np.testing.assert_array_equal(vicinity.point, directions(data.state[medoid]))
     for row in range(30):
         for number, centre in enumerate(medoid):
             reached = False
             if not data.done[row]:
                 state = data.state[data.following[row]]
-                each = [np.linalg.norm(state - data.state[other]) for other in medoid]
-                reached = int(np.argmin(each)) == number
+                each = [state @ data.state[other] / np.linalg.norm(data.state[other]) for other in medoid]
+                reached = int(np.argmax(each)) == number
             assert wider.reached[row, 3 + number] == reached, (row, centre)

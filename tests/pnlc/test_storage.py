@@ -10,6 +10,7 @@ import pytest
 
 from maro_jax.pnlc.calibration import Bin, Calibration
 from maro_jax.pnlc.networks import Critic, Scaling
+from maro_jax.pnlc.recognition import Recognition
 from maro_jax.pnlc.storage import DOCUMENT, WEIGHTS, SavedCritic, _canonical, _sha256, load, save
 from maro_jax.pnlc.value import ValueOptions, new_networks
 from maro_jax.run.fields import ConfigError
@@ -34,6 +35,7 @@ def made(expectile: float = 0.5) -> SavedCritic:
         options=options,
         calibration=calibration,
         embedder_address="http://localhost:8000/v1",
+        recognition=Recognition(6, 0.5, 1 / 6, 0.1, 0.6, 0.95),
     )
 
 
@@ -50,13 +52,18 @@ def test_a_critic_comes_back_as_it_was(tmp_path, expectile):
     assert {path.name for path in (tmp_path / "new" / "critic").iterdir()} == {WEIGHTS, DOCUMENT}
 
 
-def test_a_critic_of_before_addresses_were_kept_is_read(tmp_path):
+def test_a_critic_of_the_format_before_is_read(tmp_path):
+    """It keeps no address and has not tried other words for its goals; none of any other format is read."""
     save(tmp_path / "critic", made())
     path = tmp_path / "critic" / DOCUMENT
-    document = json.loads(path.read_text())["critic"]
-    del document["embedder_address"]
+    document = json.loads(path.read_text())["critic"] | {"format": 2}
+    del document["embedder_address"], document["recognition"]
     path.write_text(json.dumps({"critic": document, "sha256": _sha256(_canonical(document))}))
-    assert load(tmp_path / "critic").embedder_address == ""
+    assert load(tmp_path / "critic").embedder_address == "" and load(tmp_path / "critic").recognition is None
+    document["format"] = 4
+    path.write_text(json.dumps({"critic": document, "sha256": _sha256(_canonical(document))}))
+    with pytest.raises(ConfigError, match="is of format 4, and this version reads 2 to 3; train it anew"):
+        load(tmp_path / "critic")
 
 
 def test_nothing_is_overwritten(tmp_path):

@@ -133,6 +133,9 @@ def test_a_critic_is_trained_by_the_command_and_comes_back(data, opened, tmp_pat
     np.testing.assert_allclose(saved.critic.goal[0], wordings.mean(axis=0), rtol=1e-4, atol=1e-5)
     assert f"gain {saved.calibration.gain:.4f}" in printed and "and 5 medoids of states" in printed
     assert ("it may guide" in printed) == saved.calibration.may_guide
+    assert saved.recognition and f"{saved.recognition.in_words}: it may not refine" in printed  # nor can words
+    assert saved.recognition.wordings == sum(len(goal.texts) for goal in goals)
+    assert len(set(saved.reach[: len(goals)])) == len(set(saved.reach[len(goals) :])) == 1
     assert all(goal.texts[0] in printed for goal in goals)
     code, again, _ = run(capsys, *arguments, f"--out={tmp_path / 'again'}")
     assert code == 0 and load(tmp_path / "again").calibration == saved.calibration
@@ -151,13 +154,13 @@ def test_transitions_fit_together(opened):
 
     texts = read_texts(sources, table, goals_of(table.spec), HOLDERS, lambda done: None)
     told = []
-    data, vicinity = labelling.transitions(texts, Lengths(), told.append)
+    data, wordings = labelling.transitions(texts, Lengths(), told.append)
     check(data)
     np.testing.assert_array_equal(data.state, Lengths().embed(texts.state))
     np.testing.assert_array_equal(data.thought, Lengths().embed(texts.thought))
     wanted = np.stack([Lengths().embed(goal.texts).mean(axis=0) for goal in texts.goals])
     np.testing.assert_allclose(data.goal, wanted)
-    np.testing.assert_array_equal(vicinity.point, data.goal)
+    assert all((Lengths().embed(goal.texts) == each).all() for goal, each in zip(texts.goals, wordings, strict=True))
     assert told[-1] == len(set(labelling.different(texts))) == len(labelling.different(texts))
 
 
