@@ -197,7 +197,11 @@ def critics_likelihoods(guide: Guide, state_of: StateOf) -> Expect:
     Args:
       guide: the critic.
       state_of: the text of all that an actor has seen.
+
+    Raises:
+      ConfigError: the critic's embedder does not know its goals in other words.
     """
+    guide.require_refinement()
 
     def expect(
         turns: Sequence[Turn], thoughts: Sequence[Thought], futures: Sequence[Sequence[str]]
@@ -220,9 +224,6 @@ class Refine:
       prompts: how chances are said.
       prompt: asks for another thought.
       rounds: most times that a thought is rewritten; fewer once all thoughts stay as they are.
-
-    Raises:
-      ConfigError: the critic's embedder does not know its goals in other words.
     """
 
     actor: Rewriter
@@ -230,9 +231,6 @@ class Refine:
     prompts: ThoughtPrompts
     prompt: Template
     rounds: int
-
-    def __post_init__(self) -> None:
-        self.guide.require_refinement()
 
     def decide(self, games: Any, turns: Sequence[Turn]) -> None:
         """See `Agent`; where a phase has no thoughts, the actor replies by itself."""

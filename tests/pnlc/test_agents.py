@@ -206,7 +206,7 @@ def test_refine_needs_an_embedder_that_knows_goals_in_other_words():
     blind = dataclasses.replace(saved, recognition=dataclasses.replace(KNOWN, found=0.1, low=-0.05, high=0.05))
 
     def refine(saved, **of_guide):
-        return agents.Refine(None, Guide(saved, Directions(), **of_guide), str, None, 1)
+        return agents.critics_likelihoods(Guide(saved, Directions(), **of_guide), str)
 
     refine(saved)
     with pytest.raises(ConfigError, match="this critic may not refine, since its embedder does not know goals"):
