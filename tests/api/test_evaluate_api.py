@@ -3,6 +3,7 @@
 import json
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,15 @@ def test_games_are_recorded_as_they_were_played(tmp_path: Path, capfd: pytest.Ca
         assert {made.holder for made in record.decisions if made.seat == number % 2} == {"heuristic"}
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises, though shells have commands in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_match_keeps_the_games_that_were_over(tmp_path: Path):
     folder = tmp_path / "data"
 
