@@ -8,7 +8,7 @@ from typing import Self
 
 from maro_jax.run.directory import recorded_config
 from maro_jax.run.fields import ConfigError, check_choice, setting
-from maro_jax.run.inputs import HOLDERS, parse_games
+from maro_jax.run.inputs import HOLDERS, parse_games, split_games
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,7 @@ class WarmStartConfig:
         10240, "scripted games to clone first, of each game; 0: none", group="warm start", low=0
     )
     warm_start_from: str = setting(
-        "", "a run of the same model and game: begin with its warm start instead of cloning anew",
+        "", "a run of the same model that cloned these games (and others): begin with its warm start, clone nothing",
         group="warm start", example="runs/werewolf-tiny",
     )  # fmt: skip
     warm_start_data: str = setting(
@@ -64,18 +64,24 @@ class WarmStartConfig:
             self._check_cloned(games)
 
     def _check_source(self, games: str, model: str) -> None:
-        """The run that a warm start is taken from must be one, and of the same model and game."""
+        """The run that a warm start is taken from must be one, of the same model, and have cloned all of the games."""
         source = recorded_config(Path(self.warm_start_from).expanduser())
         if source is None:
             raise ConfigError(
                 f"--warm_start_from={self.warm_start_from} is no folder of a run, for example "
                 "--warm_start_from=runs/werewolf-tiny"
             )
-        for name, value in (("model", model), ("games", games)):
-            if source.get(name) != value:
+        if source.get("model") != model:
+            raise ConfigError(
+                f"--warm_start_from={self.warm_start_from} was trained with --model={source.get('model')}, not "
+                f"--model={model}; set the same, or leave --warm_start_from out"
+            )
+        known = parse_games(source.get("games", ""))
+        for game, text in zip(parse_games(games), split_games(games), strict=True):
+            if game not in known:
                 raise ConfigError(
-                    f"--warm_start_from={self.warm_start_from} was trained with --{name}={source.get(name)}, not "
-                    f"--{name}={value}; set the same, or leave --warm_start_from out"
+                    f"--warm_start_from={self.warm_start_from} cloned --games={source['games']}, not {text}; name "
+                    "games of these, or leave --warm_start_from out"
                 )
 
     def _check_cloned(self, games: str) -> None:

@@ -146,16 +146,23 @@ def test_refused_training_flags(arguments, sentence, capsys):
     assert printed.out == ""
 
 
-def test_a_warm_start_is_taken_from_a_run_of_the_same_model_and_game_only(tmp_path):
+def test_a_warm_start_is_taken_from_a_run_of_the_same_model_that_cloned_the_games(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"config": {"model": "tiny", "games": "werewolf-v0"}}))
+    for folder, model in (("other", "/models/other"), ("both", "tiny")):
+        (tmp_path / folder).mkdir()
+        content = {"config": {"model": model, "games": "avalon-v0,werewolf-v0:num_seats=6,max_days=5"}}
+        (tmp_path / folder / "config.json").write_text(json.dumps(content))
     for overrides, sentence in (
         ({"warm_start_from": str(tmp_path / "missing")}, "missing is no folder of a run"),
-        ({"warm_start_from": str(tmp_path)}, "was trained with --games=werewolf-v0, not --games=werewolf-v0:num"),
+        ({"warm_start_from": str(tmp_path)}, "cloned --games=werewolf-v0, not werewolf-v0:num"),
+        ({"warm_start_from": str(tmp_path / "other")}, "was trained with --model=/models/other, not --model=tiny"),
         ({"warm_start_from": str(tmp_path), "games": "werewolf-v0", "iterations": 0}, "leaves nothing to do"),
     ):
         with pytest.raises(ConfigError, match=sentence):
             make_config(overrides=overrides)
     assert make_config(overrides={"warm_start_from": str(tmp_path), "games": "werewolf-v0"}).warm_iterations == 0
+    for games in ("avalon-v0", "werewolf-v0:max_days=5,num_seats=6", "werewolf-v0:num_seats=6,max_days=5,avalon-v0"):
+        assert make_config(overrides={"warm_start_from": str(tmp_path / "both"), "games": games}).warm_iterations == 0
 
 
 def test_refused_models_name_the_reason(tmp_path, capsys):
