@@ -44,11 +44,21 @@ def _config(folder):
 
 
 @pytest.fixture(scope="module")
-def straight(kept_programs, tmp_path_factory):
-    """A run that nothing befell."""
-    folder = tmp_path_factory.mktemp("straight") / "run"
-    train_quietly(_config(folder))
-    return folder
+def told(kept_programs, tmp_path_factory):
+    """A run that nothing befell, but that some of its saves seemed to take long; its folder and what it printed."""
+    folder, save = tmp_path_factory.mktemp("straight") / "run", Checkpoints.save
+    seconds = iter([0.0, 19.0, 31.2, 25.0, 0.0])  # of the save before each
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "save", lambda *given: save(*given) * 0 + next(seconds))
+        _, lines = train_quietly(_config(folder))
+    assert next(seconds, None) is None
+    return folder, lines
+
+
+@pytest.fixture(scope="module")
+def straight(told):
+    """The folder of a run that nothing befell."""
+    return told[0]
 
 
 def _struck(folder, fault, number):
@@ -86,13 +96,8 @@ def test_a_run_killed_in_a_rollout_an_update_and_a_save_ends_as_the_straight_one
     assert not _unfinished(folder)
 
 
-def test_a_save_that_takes_longer_than_any_before_is_told(tmp_path, monkeypatch):
-    seconds = iter([0.0, 19.0, 31.2, 25.0, 0.0])  # of the save before each
-    save = Checkpoints.save
-    monkeypatch.setattr(Checkpoints, "save", lambda *given: save(*given) * 0 + next(seconds))
-    _, lines = train_quietly(_config(tmp_path / "run"))
-    assert next(seconds, None) is None
-    (note,) = (line for line in lines if line.startswith("note: the last checkpoint"))
+def test_a_save_that_takes_longer_than_any_before_is_told(told):
+    (note,) = (line for line in told[1] if line.startswith("note: the last checkpoint"))
     assert "took 31 s to write" in note
 
 

@@ -62,15 +62,18 @@ def play_games(
     faults: list[Fault] = []
     pending: Pending = {}
     with Background() as background:
-        while True:
-            asked = {turn.lane for turn in pending.values()}
-            pending |= {background.submit(player.decide(turn)): turn for turn in games.run() if turn.lane not in asked}
-            if not pending:
-                background.submit(player.client.close()).result()
-                return games.episodes(), faults
-            done, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
-            faults += _answer(games, {pending.pop(future): future.result() for future in done})
-            progress(games.over)
+        try:
+            while True:
+                asked = {turn.lane for turn in pending.values()}
+                due = [turn for turn in games.run() if turn.lane not in asked]
+                pending |= {background.submit(player.decide(turn)): turn for turn in due}
+                if not pending:
+                    return games.episodes(), faults
+                done, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
+                faults += _answer(games, {pending.pop(future): future.result() for future in done})
+                progress(games.over)
+        finally:  # also of a match that is interrupted: connections cannot be closed once the loop is
+            background.submit(player.client.close()).result()
 
 
 def _answer(games: HostedGames, replies: dict[Turn, Reply | Fault]) -> list[Fault]:
