@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -73,7 +72,6 @@ def seed_of(pair: Pair, seed: int, out: Path, options: argparse.Namespace) -> di
                 meeting = [f"--games={getattr(pair, game)}", f"--num_games={options.num_games}", f"--seed={seed}"]
                 run("maro_jax.evaluate", str(folder), "--opponent=warm_start", *meeting, f"--json={match}")
             found[way][game] = json.loads(match.read_text())["total"]["mean"]
-        shutil.rmtree(folder / "checkpoints")  # measured; a warm start alone is needed again
     return found
 
 
