@@ -230,6 +230,18 @@ def test_metrics_equal_loops(utility):
             assert float(shown[name][role]) == pytest.approx(value, rel=1e-4, abs=1e-5), name
 
 
+def test_cloning_gives_bad_behaviours_no_sign_and_changes_nothing_else():
+    batch, found = naive.random_batch(0, naive.SHAPES[-1]), {}
+    for utility in ("reinforce", "clone"):
+        options = library.CreditOptions(decompose="outcome", baseline="role", balance="none", utility=utility)
+        found[utility], _ = credit(options, balance.init(3, 2), **batch.arrays, side_of_role=SIDE_OF_ROLE)
+    plain, cloned = found["reinforce"], found["clone"]
+    assert (np.asarray(plain.signs) < 0).any() and (np.asarray(plain.signs) > 0).any()
+    np.testing.assert_array_equal(cloned.signs, np.maximum(plain.signs, 0))
+    for name in ("returns", "advantages", "weights", "eligible", "normaliser"):
+        np.testing.assert_array_equal(getattr(cloned, name), getattr(plain, name))
+
+
 def test_no_advantage_no_weight():
     """A role that always draws has A = 0 throughout: sign and weight are exactly 0."""
     batch = naive.random_batch(0, naive.SHAPES[-1])
