@@ -2,8 +2,9 @@
 
 In shopping, Avalon and persuasion an actor plays the same deals by itself, as controls, and guided by a critic; by one
 without goals (of the outcome alone); and by one trained as the paper does (goals from the future, expectile 0.8), whose
-values are no probabilities. Critics learn from games of players as strong as the actor: plans of random acts, or, with
---actor=policy, those of a tiny policy that has cloned scripted players.
+values are no probabilities. Critics learn from games of the actor: of plans of random acts, or, with --actor=policy, of
+a tiny policy that has cloned heuristic players. With --actor=novice, a tiny policy that has cloned games of the random
+player, they learn from these games.
 
 What a command makes lies in a folder that is named after all flags that led to it, so that it is made once, and never
 taken for that of other flags. The tables also go to --out as results.md and results.json.
@@ -26,9 +27,9 @@ from maro_jax.run import exit_codes
 from maro_jax.run.console import table
 from maro_jax.run.directory import write_json
 
-ACTORS = ("random", "policy")
 OWN_AGENTS = {  # beside those that a critic guides
     "random": ("plain", "no_thought", "react", "random"),
+    "novice": ("plain", "no_thought", "react", "self_rated", "random"),
     "policy": ("plain", "no_thought", "react", "self_rated", "random"),
 }
 CRITICS = {  # of `rerank`: flags of python -m maro_jax.pnlc train, and of evaluate
@@ -45,10 +46,11 @@ class Task:
 
     Attributes:
       game: with a budget for thoughts.
-      preset: of the policy's warm start.
+      preset: of a policy's warm start.
       warm_start_games: that it clones.
-      temperature: at which the policy's thoughts differ.
-      opponent: of the agents, if games of two of their kind teach nothing; else the other side is held by one too.
+      temperature: of a policy, at which its thoughts differ.
+      opponent: of the actor in the games of the critic; empty: the other side is held by one too.
+      met: opponent of the agents.
       sides: that agents hold; empty: all.
     """
 
@@ -57,15 +59,19 @@ class Task:
     warm_start_games: int = 6144
     temperature: float = 1.0
     opponent: str = ""
+    met: str = ""
     sides: str = ""
 
 
 TASKS = {
     "shopping": Task("shopping-v0:thought_tokens=12", "shopping-tiny"),
     # Whoever plays at random as good wins no game of heuristic players; their games tell what comes of evil's thoughts.
-    "avalon": Task("avalon-v0:thought_tokens=12", "avalon-tiny", 2688, 2.0, "heuristic", "evil"),
+    "avalon": Task("avalon-v0:thought_tokens=12", "avalon-tiny", 2688, 2.0, opponent="heuristic", sides="evil"),
     "persuasion": Task("persuasion-v0:thought_tokens=12", "werewolf-tiny", 6144, 2.0),
 }
+# A novice finds no Merlin who hides, so among heuristic players nothing that it could think would help it.
+OF_NOVICE = {name: dataclasses.replace(task, temperature=1.0) for name, task in TASKS.items()}
+OF_NOVICE["avalon"] = dataclasses.replace(OF_NOVICE["avalon"], opponent="", met="random")
 
 
 class Refused(Exception):
@@ -105,23 +111,34 @@ def made(folder: Path, kind: str, place: str, module: Sequence[str], flags: Sequ
 
 def play(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """What every agent of one game reached: `measure`, `agents` by name, and `refused`, agents without a critic."""
-    task, folder, seed = TASKS[name], options.out / name, f"--seed={options.seed}"
+    task = (OF_NOVICE if options.actor == "novice" else TASKS)[name]
+    folder, seed = options.out / name, f"--seed={options.seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    actor, holder, heat = "random", "random", []
-    if options.actor == "policy":
-        warm = [f"--warm_start_games={task.warm_start_games}", "--iterations=0", "--final_games=256"]
-        training = [f"--preset={task.preset}", f"--games={task.game}", *warm, seed]
-        actor, holder = str(made(folder, "policy", "--run_dir", ["maro_jax.train"], training)), "learner"
-        heat = [f"--temperature={task.temperature}"]
     pnlc = ["maro_jax.pnlc"]
-    others = [f"--opponent={task.opponent}"] if task.opponent else []
-    source = [f"--game={task.game}", f"--player={actor}", *heat, f"--episodes={options.episodes}", seed, *others]
-    data = made(folder, "data", "--out", [*pnlc, "collect"], source)
+
+    def policy(*learning: str) -> str:
+        warm = [f"--warm_start_games={task.warm_start_games}", "--iterations=0", "--final_games=256"]
+        training = [f"--preset={task.preset}", f"--games={task.game}", *warm, seed, *learning]
+        return str(made(folder, options.actor, "--run_dir", ["maro_jax.train"], training))
+
+    def games(player: str, *heat: str) -> Path:
+        others = [f"--opponent={task.opponent}"] if task.opponent else []
+        source = [f"--game={task.game}", f"--player={player}", *heat, f"--episodes={options.episodes}", seed, *others]
+        return made(folder, "data", "--out", [*pnlc, "collect"], source)
+
+    heat = [] if options.actor == "random" else [f"--temperature={task.temperature}"]
+    if options.actor == "policy":
+        actor, holder = policy(), "learner"
+        data = games(actor, *heat)
+    else:
+        holder, data = "random", games("random")
+        actor = "random" if options.actor == "random" else policy(f"--warm_start_data={data}")
     found: dict[str, Any] = {"measure": "", "agents": {}, "refused": []}
 
     def contest(label: str, critic: list[str], *agents: str) -> None:
         flags = [f"--num_games={options.num_games}", f"--num_thoughts={options.num_thoughts}", *heat]
         flags += [f"--sides={task.sides}"] if task.sides else []
+        flags += [f"--opponent={task.met}"] if task.met else []
         names = [f"--actor={actor}", f"--agents={','.join(agents)}", f"--game={task.game}"]
         try:
             result = made(folder, "agents", "--json", [*pnlc, "evaluate"], [*names, *critic, *flags, seed])
@@ -169,7 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--games", default=",".join(TASKS), help=f"some of {', '.join(TASKS)}, with commas")
     parser.add_argument("--out", type=Path, default=Path("runs/pnlc-agents"))
-    parser.add_argument("--actor", default="random", choices=ACTORS)
+    parser.add_argument("--actor", default="random", choices=list(OWN_AGENTS))
     parser.add_argument("--episodes", type=int, default=2500, help="games that teach each critic")
     parser.add_argument("--num_games", type=int, default=1536, help="games of each agent")
     parser.add_argument("--num_thoughts", type=int, default=4)
