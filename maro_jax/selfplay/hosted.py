@@ -14,7 +14,7 @@ import numpy as np
 from games.core import EventLog
 from games.text.grammar import THOUGHT
 from maro_jax.policy.lora import parameter_sets
-from maro_jax.selfplay.episodes import HEURISTIC, PERSON, Episodes, RolloutPlan
+from maro_jax.selfplay.episodes import HEURISTIC, LEARNER, PERSON, Episodes, RolloutPlan
 from maro_jax.selfplay.lanes import IDLE, WAITING, LaneState, advance, scripted_reply, select, write_reply
 from maro_jax.selfplay.rollout import Usage, prefilled_cache, take_step
 from maro_jax.selfplay.table import RolloutSizes, Table
@@ -89,10 +89,10 @@ class _Programs:
 @functools.lru_cache(maxsize=4)
 def _compiled(table: Table, sizes: RolloutSizes, models: int) -> _Programs:
     return _Programs(
-        onward=jax.jit(functools.partial(_play_on, table, sizes, models)),
+        onward=jax.jit(functools.partial(_play_on, table, sizes, models), donate_argnames=("cache",)),
         write=jax.jit(functools.partial(_write, table)),
         script=jax.jit(functools.partial(_script, table)),
-        prefill=jax.jit(functools.partial(prefilled_cache, table, sizes, models)),
+        prefill=jax.jit(functools.partial(prefilled_cache, table, sizes, 1)),
     )
 
 
@@ -134,15 +134,19 @@ class HostedGames:
         self._plan, self._key = jax.tree.map(jnp.asarray, plan), key
         self._numbers = np.asarray(plan.episode)
         count = len(plan.episode)
-        self._sizes = sizes = RolloutSizes.fit(table, lanes, capacity)
-        models = 0 if params is None else 1
-        self._programs = _compiled(table, sizes, models)
+        self._sizes = RolloutSizes.fit(table, lanes, capacity)
+        self._let_play(bool((np.asarray(plan.holders) == LEARNER).any()))
         self.lanes, self.records = LaneState.idle(table, lanes, count), Episodes.empty(table.spec, count, capacity)
         self._dealt, self._usage = jnp.int32(0), Usage.zero()
         self._params, self._cache = None, None
         if params is not None:
             self._params = parameter_sets(None, [params]), jnp.full((1,), temperature, jnp.float32)
             self._cache = self._programs.prefill(self._params[0])
+
+    def _let_play(self, policy: bool) -> None:
+        """Sets whether the policy holds seats of its own: where it does not, playing on takes no model steps."""
+        self._policy_plays = policy
+        self._programs = _compiled(self.table, self._sizes, int(policy))
 
     def number_of(self, turn: Turn) -> int:
         """The episode's own number, of which its randomness is a function."""
@@ -158,10 +162,13 @@ class HostedGames:
 
     def run(self) -> list[Turn]:
         """Plays on until nobody can move but those outside, and returns all replies that are due; none: all is over."""
-        self.lanes, self.records, self._cache, self._dealt, self._usage = self._programs.onward(
-            self._plan, self._key, self._params, self.lanes, self.records, self._cache, self._dealt, self._usage
+        params, cache = (self._params, self._cache) if self._policy_plays else (None, None)
+        shown, (self.lanes, self.records, cache, self._dealt, self._usage) = self._programs.onward(
+            self._plan, self._key, params, self.lanes, self.records, cache, self._dealt, self._usage
         )
-        lanes, records = jax.device_get((_Shown.of(self.lanes), self.records))
+        if self._policy_plays:
+            self._cache = cache
+        lanes, records = jax.device_get((shown, self.records))
         self.over = int((records.terminated | records.truncated | records.overflowed).sum())
         due = (lanes.mode == WAITING) & (lanes.holder >= PERSON)
         return [_turn(lanes, records, int(lane)) for lane in np.flatnonzero(due)]
@@ -216,6 +223,7 @@ def seated_game(
     zero = jnp.zeros(1, jnp.int32)
     plan = RolloutPlan(zero, zero, jnp.full((1, len(table.spec.sides)), PERSON, jnp.int8))
     game = HostedGames(table, capacity, 1, plan, jax.random.key(seed), params, temperature)
+    game._let_play(LEARNER in holders)
     game.run()  # deals, and stops at the first choice: until now every seat is answered from outside
     of_seat, made = jnp.asarray([holders], jnp.int8), game.records.behaviours
     forced = jnp.where(made.seat >= 0, jnp.take(of_seat[0], made.seat), made.holder)  # decisions before that choice
@@ -313,8 +321,8 @@ def _play_on(
     cache: Any,
     dealt: jax.Array,
     usage: Usage,
-) -> tuple:
-    """Goes on, as a rollout does, until every lane is idle or waits for somebody outside."""
+) -> tuple[_Shown, tuple]:
+    """Goes on, as a rollout does, until every lane is idle or waits for somebody outside, and shows what is due."""
     count = plan.episode.shape[0]
 
     def can_move(carry: tuple) -> jax.Array:
@@ -334,7 +342,8 @@ def _play_on(
             lanes, records, cache, usage = jax.lax.fori_loop(0, sizes.decode_steps, step, carry)
         return lanes, records, cache, dealt, usage
 
-    return jax.lax.while_loop(can_move, work, (lanes, records, cache, dealt, usage))
+    end = jax.lax.while_loop(can_move, work, (lanes, records, cache, dealt, usage))
+    return _Shown.of(end[0]), end
 
 
 def _write(

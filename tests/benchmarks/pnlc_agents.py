@@ -23,9 +23,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from games.registry import make
 from maro_jax.run import exit_codes
 from maro_jax.run.console import table
 from maro_jax.run.directory import write_json
+from maro_jax.run.inputs import parse_games
 
 OWN_AGENTS = {  # beside those that a critic guides
     "random": ("plain", "no_thought", "react", "random"),
@@ -69,9 +71,9 @@ TASKS = {
     "avalon": Task("avalon-v0:thought_tokens=12", "avalon-tiny", 2688, 2.0, opponent="heuristic", sides="evil"),
     "persuasion": Task("persuasion-v0:thought_tokens=12", "werewolf-tiny", 6144, 2.0),
 }
-# A novice finds no Merlin who hides, so among heuristic players nothing that it could think would help it.
+# A novice finds Merlin by luck only, and among heuristic players nothing else would help it.
 OF_NOVICE = {name: dataclasses.replace(task, temperature=1.0) for name, task in TASKS.items()}
-OF_NOVICE["avalon"] = dataclasses.replace(OF_NOVICE["avalon"], opponent="", met="random")
+OF_NOVICE["avalon"] = dataclasses.replace(OF_NOVICE["avalon"], opponent="", met="random", sides="")
 
 
 class Refused(Exception):
@@ -117,7 +119,7 @@ def play(name: str, options: argparse.Namespace) -> dict[str, Any]:
     pnlc = ["maro_jax.pnlc"]
 
     def policy(*learning: str) -> str:
-        warm = [f"--warm_start_games={task.warm_start_games}", "--iterations=0", "--final_games=256"]
+        warm = [f"--warm_start_games={task.warm_start_games}", "--iterations=0", "--final_games=64"]
         training = [f"--preset={task.preset}", f"--games={task.game}", *warm, seed, *learning]
         return str(made(folder, options.actor, "--run_dir", ["maro_jax.train"], training))
 
@@ -136,7 +138,9 @@ def play(name: str, options: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {"measure": "", "agents": {}, "refused": []}
 
     def contest(label: str, critic: list[str], *agents: str) -> None:
-        flags = [f"--num_games={options.num_games}", f"--num_thoughts={options.num_thoughts}", *heat]
+        [(game, parameters)] = parse_games(task.game)
+        held = 1 if task.sides else len(make(game, **parameters).spec.sides)  # a deal is a game for each side
+        flags = [f"--num_games={options.num_deals * held}", f"--num_thoughts={options.num_thoughts}", *heat]
         flags += [f"--sides={task.sides}"] if task.sides else []
         flags += [f"--opponent={task.met}"] if task.met else []
         names = [f"--actor={actor}", f"--agents={','.join(agents)}", f"--game={task.game}"]
@@ -188,7 +192,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/pnlc-agents"))
     parser.add_argument("--actor", default="random", choices=list(OWN_AGENTS))
     parser.add_argument("--episodes", type=int, default=2500, help="games that teach each critic")
-    parser.add_argument("--num_games", type=int, default=1536, help="games of each agent")
+    parser.add_argument("--num_deals", type=int, default=1536, help="that each agent plays")
     parser.add_argument("--num_thoughts", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
