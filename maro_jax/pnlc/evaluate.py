@@ -65,6 +65,8 @@ def run(config: PnlcEvaluateConfig, console: Console) -> dict[str, Any]:
             through = stack.enter_context(cached(embedder, config.embeddings, console))
             guide = Guide(saved, through, whatever_it_knows=config.ignore_calibration)
         table, actor = _open(config, saved, stack)
+        if saved and (otherwise := played_otherwise(saved, table)):
+            console.line(f"note: the critic learnt from other games: {otherwise}")
         sides, alone = _sides(config, table), len(table.spec.sides) == 1
         found = _play(config, table, actor, _agents(config, table, actor, guide), sides, console)
         api = {"api": actor.summary()} if is_api(config.actor) else {}
@@ -151,6 +153,16 @@ def _game(config: PnlcEvaluateConfig, saved: SavedCritic | None) -> tuple[str, G
         raise ConfigError(f"--critic={config.critic} judges thoughts of {saved.game}, and --game={config.game} is "
                           "another game; leave --game out, or name that game's critic")  # fmt: skip
     return name, _as_text(parameters)
+
+
+def played_otherwise(saved: SavedCritic, table: Table) -> str:
+    """Which parameters of the game were others when the critic learnt, in words; empty if none were."""
+    now = dict(table.spec.parameters)
+    return ", ".join(
+        f"{name} was {saved.parameters.get(name)} and is {now.get(name)}"
+        for name in sorted({*saved.parameters, *now})
+        if saved.parameters.get(name) != now.get(name)
+    )
 
 
 def _as_text(parameters: Any) -> GameParameters:

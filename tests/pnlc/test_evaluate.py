@@ -86,9 +86,13 @@ def test_a_critic_that_does_not_fit_is_refused(critic: Path, tmp_path: Path, cap
     assert call(*given, "--game=persuasion-v0") == 2
     assert "is played without thoughts" in capfd.readouterr().err
     assert call(*given, "--opponent=heuristic") == 2
-    assert "--opponent=heuristic: persuasion-v0 has one side only; leave it out" in capfd.readouterr().err
-    assert call(*given, "--sides=persuadee") == 2
-    assert "--sides=persuadee is not one of persuader" in capfd.readouterr().err
+    printed = capfd.readouterr()
+    assert "--opponent=heuristic: persuasion-v0 has one side only; leave it out" in printed.err
+    assert "the critic learnt from other games" not in printed.out + printed.err
+    assert call(*given, f"--game={GAME.replace('=3', '=5')}", "--sides=persuadee") == 2
+    printed = capfd.readouterr()
+    assert "--sides=persuadee is not one of persuader" in printed.err
+    assert "the critic learnt from other games: max_exchanges was 3 and is 5\n" in printed.out + printed.err
 
 
 @pytest.mark.parametrize(
