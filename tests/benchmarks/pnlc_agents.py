@@ -71,7 +71,7 @@ TASKS = {
     "avalon": Task("avalon-v0:thought_tokens=12", "avalon-tiny", 2688, 2.0, opponent="heuristic", sides="evil"),
     "persuasion": Task("persuasion-v0:thought_tokens=12", "werewolf-tiny", 6144, 2.0),
 }
-# Among heuristic players the novice's thoughts change nothing as evil, and as good it wins no game.
+# As evil among heuristic players the novice wins no more by any of its thoughts.
 OF_NOVICE = {name: dataclasses.replace(task, temperature=1.0) for name, task in TASKS.items()}
 OF_NOVICE["avalon"] = dataclasses.replace(OF_NOVICE["avalon"], opponent="", met="random", sides="")
 
