@@ -65,7 +65,7 @@ def run(config: PnlcEvaluateConfig, console: Console) -> dict[str, Any]:
             through = stack.enter_context(cached(embedder, config.embeddings, console))
             guide = Guide(saved, through, whatever_it_knows=config.ignore_calibration)
         table, actor = _open(config, saved, stack)
-        if saved and (otherwise := played_otherwise(saved, table)):
+        if saved and (otherwise := _played_otherwise(saved, table)):
             console.line(f"note: the critic learnt from other games: {otherwise}")
         sides, alone = _sides(config, table), len(table.spec.sides) == 1
         found = _play(config, table, actor, _agents(config, table, actor, guide), sides, console)
@@ -155,7 +155,7 @@ def _game(config: PnlcEvaluateConfig, saved: SavedCritic | None) -> tuple[str, G
     return name, _as_text(parameters)
 
 
-def played_otherwise(saved: SavedCritic, table: Table) -> str:
+def _played_otherwise(saved: SavedCritic, table: Table) -> str:
     """Which parameters of the game were others when the critic learnt, in words; empty if none were."""
     now = dict(table.spec.parameters)
     return ", ".join(

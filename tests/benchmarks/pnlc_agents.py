@@ -71,7 +71,7 @@ TASKS = {
     "avalon": Task("avalon-v0:thought_tokens=12", "avalon-tiny", 2688, 2.0, opponent="heuristic", sides="evil"),
     "persuasion": Task("persuasion-v0:thought_tokens=12", "werewolf-tiny", 6144, 2.0),
 }
-# As evil among heuristic players the novice wins no more by any of its thoughts.
+# Among heuristic players a clone of random evil ones wins no more by any of its thoughts (docs/pnlc.md).
 OF_NOVICE = {name: dataclasses.replace(task, temperature=1.0) for name, task in TASKS.items()}
 OF_NOVICE["avalon"] = dataclasses.replace(OF_NOVICE["avalon"], opponent="", met="random", sides="")
 
@@ -139,8 +139,8 @@ def play(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
     def contest(label: str, critic: list[str], *agents: str) -> None:
         [(game, parameters)] = parse_games(task.game)
-        held = 1 if task.sides else len(make(game, **parameters).spec.sides)  # a deal is a game for each side
-        flags = [f"--num_games={options.num_deals * held}", f"--num_thoughts={options.num_thoughts}", *heat]
+        sides = task.sides.split(",") if task.sides else make(game, **parameters).spec.sides
+        flags = [f"--num_games={options.num_deals * len(sides)}", f"--num_thoughts={options.num_thoughts}", *heat]
         flags += [f"--sides={task.sides}"] if task.sides else []
         flags += [f"--opponent={task.met}"] if task.met else []
         names = [f"--actor={actor}", f"--agents={','.join(agents)}", f"--game={task.game}"]
