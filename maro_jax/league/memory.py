@@ -114,6 +114,7 @@ def playing_bytes(arena: Arena, sizes: RolloutSizes) -> dict[str, int]:
             prefix_rows=MODELS * len(spec.roles),
             prefix_capacity=table.lexicon.prefix_tokens.shape[1],
             dtype=policy.dtype,
+            block=sizes.block,
         )
     )
     episodes = arena.episodes // arena.mesh.size

@@ -137,7 +137,7 @@ def _ungroup(mixed: jax.Array, num_tokens: int) -> jax.Array:
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["k", "v", "prefix_k", "prefix_v", "prefix_length"],
-    meta_fields=[],
+    meta_fields=["block"],
 )
 @dataclasses.dataclass(frozen=True)
 class KVCache:
@@ -152,6 +152,8 @@ class KVCache:
         prefix_k: for each layer `[prefix_rows, P, K, D]`, filled by `prefill_prefix`.
         prefix_v: for each layer `[prefix_rows, P, K, D]`.
         prefix_length: int32 `[prefix_rows]`, valid tokens of each prefix.
+        block: own positions that are read at a time, static; divides `S`. A multiple of 64 suits CPUs: smaller
+            products miss the fast matrix kernels.
     """
 
     k: tuple[jax.Array, ...]
@@ -159,6 +161,7 @@ class KVCache:
     prefix_k: tuple[jax.Array, ...]
     prefix_v: tuple[jax.Array, ...]
     prefix_length: jax.Array
+    block: int
 
 
 def init_cache(
@@ -168,17 +171,21 @@ def init_cache(
     prefix_rows: int,
     prefix_capacity: int,
     dtype: Any,
+    block: int = 64,
 ) -> KVCache:
     """Returns an empty cache.
 
     Args:
         config: the model's shape.
         rows: number of streams.
-        capacity: most own tokens of a stream, `S`.
+        capacity: most own tokens of a stream. `S` is that, rounded up to whole blocks if it is more than one.
         prefix_rows: number of shared prefixes, at least 1.
         prefix_capacity: most tokens of a prefix, `P`; 0 for none.
         dtype: of keys and values.
+        block: own positions to be read at a time.
     """
+    block = min(block, capacity)
+    capacity = -(-capacity // block) * block
 
     def zeros(rows: int, length: int) -> tuple[jax.Array, ...]:
         shape = (rows, length, config.num_kv_heads, config.head_dim)
@@ -190,13 +197,14 @@ def init_cache(
         prefix_k=zeros(prefix_rows, prefix_capacity),
         prefix_v=zeros(prefix_rows, prefix_capacity),
         prefix_length=jnp.zeros(prefix_rows, jnp.int32),
+        block=block,
     )
 
 
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["cache", "rows", "prefix_rows", "start", "count"],
-    meta_fields=["block"],
+    meta_fields=[],
 )
 @dataclasses.dataclass(frozen=True)
 class CachedAttention:
@@ -212,8 +220,6 @@ class CachedAttention:
         prefix_rows: int32 `[B]`, the prefix of each row.
         start: int32 `[B]`, own index of each row's first new token.
         count: int32 `[B]`, how many of the `T` new tokens are valid.
-        block: own positions read at a time, static. A multiple of 64 suits CPUs: smaller products
-            miss the fast matrix kernels.
     """
 
     cache: KVCache
@@ -221,7 +227,6 @@ class CachedAttention:
     prefix_rows: jax.Array
     start: jax.Array
     count: jax.Array
-    block: int = 64
 
     def positions(self, num_tokens: int) -> jax.Array:
         """Returns int32 `[B, T]`: the absolute positions of the new tokens."""
@@ -282,24 +287,19 @@ class CachedAttention:
         softmax: "_Softmax",
     ) -> "_Softmax":
         """Adds own tokens up to `last [B, Q]` of each query, reading blocks only up to the longest row's end."""
-        num_rows, capacity, num_kv_heads, head_dim = cache_k.shape
-        block = min(self.block, capacity)
+        num_rows, capacity, *entry = cache_k.shape
+        block, num_blocks = self.cache.block, capacity // self.cache.block
         groups = queries.shape[2] // last.shape[1]
         last = jnp.tile(last, (1, groups))[:, None, :, None]  # [B, 1, (H/K)·Q, 1]
 
-        def read(cache: jax.Array, offset: jax.Array) -> jax.Array:
-            def one(row: jax.Array) -> jax.Array:
-                size = (1, block, num_kv_heads, head_dim)
-                return lax.dynamic_slice(cache, (row, offset, 0, 0), size)[0]
-
-            return jax.vmap(one)(self.rows)
+        def read(cache: jax.Array, index: jax.Array) -> jax.Array:
+            # Whole rows of a list of blocks: XLA copies them faster than windows of the streams.
+            blocks = cache.reshape(num_rows * num_blocks, block, *entry)
+            return blocks.at[self.rows * num_blocks + index].get(mode="clip")
 
         def body(index: jax.Array, softmax: "_Softmax") -> "_Softmax":
-            # The last block may begin earlier than index · block, so as not to pass the end.
-            offset = jnp.minimum(index * block, capacity - block)
-            own = offset + jnp.arange(block)
-            visible = (own >= index * block) & (own <= last)
-            return softmax.add(queries, read(cache_k, offset), read(cache_v, offset), visible)
+            visible = index * block + jnp.arange(block) <= last
+            return softmax.add(queries, read(cache_k, index), read(cache_v, index), visible)
 
         live = jnp.where(self.rows < num_rows, self.start + self.count, 0).max()
         return lax.fori_loop(0, (live + block - 1) // block, body, softmax)
@@ -308,7 +308,7 @@ class CachedAttention:
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["cache", "rows", "prefix_rows", "length", "k", "v", "step"],
-    meta_fields=["block"],
+    meta_fields=[],
 )
 @dataclasses.dataclass(frozen=True)
 class BranchedAttention:
@@ -325,7 +325,6 @@ class BranchedAttention:
         k: for each layer `[B, n, J, K, D]`, rotated keys of the continuations.
         v: for each layer `[B, n, J, K, D]`.
         step: int32 `[]`, the place among `J` of the new tokens.
-        block: own positions of the stream read at a time, static.
     """
 
     cache: KVCache
@@ -335,16 +334,14 @@ class BranchedAttention:
     k: tuple[jax.Array, ...]
     v: tuple[jax.Array, ...]
     step: jax.Array
-    block: int = 64
 
     @classmethod
     def start(
-        cls, cache: KVCache, rows: jax.Array, prefix_rows: jax.Array, length: jax.Array, branches: int, room: int,
-        block: int = 64,
-    ) -> Self:  # fmt: skip
+        cls, cache: KVCache, rows: jax.Array, prefix_rows: jax.Array, length: jax.Array, branches: int, room: int
+    ) -> Self:
         """Returns `branches` empty continuations of each row, with room for so many tokens each."""
         empty = tuple(jnp.zeros((len(rows), branches, room, *k.shape[2:]), k.dtype) for k in cache.k)
-        return cls(cache, rows, prefix_rows, length, empty, empty, jnp.int32(0), block)
+        return cls(cache, rows, prefix_rows, length, empty, empty, jnp.int32(0))
 
     def positions(self) -> jax.Array:
         """Returns int32 `[B, n]`: the absolute positions of the new tokens."""
@@ -372,9 +369,7 @@ class BranchedAttention:
         return _ungroup(softmax.result(), branches).astype(q.dtype), dataclasses.replace(self, k=kept_k, v=kept_v)
 
     def _shared(self) -> CachedAttention:
-        return CachedAttention(
-            self.cache, self.rows, self.prefix_rows, self.length, jnp.zeros_like(self.length), self.block
-        )
+        return CachedAttention(self.cache, self.rows, self.prefix_rows, self.length, jnp.zeros_like(self.length))
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["peak", "total", "mixed"], meta_fields=[])

@@ -29,7 +29,6 @@ def model_step(
     params: Any,
     temperature: jax.Array,
     parameter_set: jax.Array,
-    block: int,
     chunk: int,
     chosen: tuple[jax.Array, jax.Array],
     lanes: LaneState,
@@ -45,7 +44,6 @@ def model_step(
       params: the parameter set that the chosen lanes' seats are held by; or a base with an adapter for each row.
       temperature: float32[R], of sampling.
       parameter_set: int32[R], number of each row's set: selects the role prefixes.
-      block: own positions that attention reads at a time.
       chunk: C, tokens of each row (static).
       chosen: lane int32[R] and whether the entry is used bool[R].
       lanes: all lanes.
@@ -56,9 +54,7 @@ def model_step(
       Lanes, records, cache, and int32[2]: tokens fed and tokens sampled.
     """
     lane, used = chosen
-    hidden, count, waiting, lanes, cache = feed(
-        table, params, parameter_set, block, chunk, chosen, 0, lanes, records, cache
-    )
+    hidden, count, waiting, lanes, cache = feed(table, params, parameter_set, chunk, chosen, 0, lanes, records, cache)
     sampling = used & (count == waiting)
     lanes, records = _sample(table, plan, root, params, temperature, hidden, lane, sampling, lanes, records)
     return lanes, records, cache, jnp.stack([jnp.sum(count), jnp.sum(sampling)])
@@ -68,7 +64,6 @@ def feed(
     table: Table,
     params: Any,
     parameter_set: jax.Array,
-    block: int,
     chunk: int,
     chosen: tuple[jax.Array, jax.Array],
     kept_back: int,
@@ -82,7 +77,6 @@ def feed(
       table: the game laid out for the policy.
       params: see `model_step`, as all others that are not named here.
       parameter_set: int32[R].
-      block: of attention.
       chunk: C, tokens of each row (static).
       chosen: lane int32[R] and whether the entry is used bool[R].
       kept_back: so many tokens at the end of each stream stay pending (static).
@@ -113,7 +107,6 @@ def feed(
         prefix_rows=prefix_row.astype(jnp.int32),
         start=start,
         count=count,
-        block=block,
     )
     last = jnp.maximum(count - 1, 0)
     hidden, attention = table.policy.forward(params, tokens, positions, attention, last[:, None])

@@ -142,6 +142,7 @@ def prefilled_cache(table: Table, sizes: RolloutSizes, models: int, params: Any)
         prefix_rows=models * roles,
         prefix_capacity=lexicon.prefix_tokens.shape[1],
         dtype=policy.dtype,
+        block=sizes.block,
     )
     tokens, lengths = jnp.asarray(lexicon.prefix_tokens), jnp.asarray(lexicon.prefix_lengths)
     parts = [
@@ -197,7 +198,7 @@ def take_step(
             of_row = jnp.clip(holder[lane], 0, models - 1) if together else jnp.full((width,), number)
             return model_step(
                 table, plan, key, select(params, of_row if together else number), temperature[of_row], of_row,
-                sizes.block, chunk, chosen, lanes, records, cache,
+                chunk, chosen, lanes, records, cache,
             )  # fmt: skip
 
         return run

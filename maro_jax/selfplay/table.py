@@ -25,7 +25,7 @@ class RolloutSizes:
       decode_rows: rows of a decode step, each in mid-reply.
       decode_tokens: pending tokens a decode step takes from each row.
       decode_steps: model steps between two advances of the games.
-      block: own positions that attention reads at a time.
+      block: own positions that attention reads at a time, of the KV cache.
     """
 
     lanes: int

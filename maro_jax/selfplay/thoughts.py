@@ -159,7 +159,7 @@ def _read(
         chosen = (lane.astype(jnp.int32), waiting > 0)
         first = jnp.zeros(width, jnp.int32)
         _, _, _, lanes, cache = feed(
-            table, select(params, 0), first, sizes.block, sizes.ingest_tokens, chosen, 1, lanes, records, cache
+            table, select(params, 0), first, sizes.ingest_tokens, chosen, 1, lanes, records, cache
         )
         return lanes, cache
 
@@ -211,7 +211,7 @@ def _propose(
     most, close, allowed = table.spec.thought_tokens, table.lexicon.section_close, text_mask(table, jnp.int32(THOUGHT))
     role = rows.of_actor(rows.game.roles).astype(jnp.int32)
     row = lane * table.spec.num_seats + seat
-    attention = BranchedAttention.start(cache, row, role, length, count, most, sizes.block)
+    attention = BranchedAttention.start(cache, row, role, length, count, most)
     only, temperature = select(playing[0], 0), playing[1][0]
 
     def one(carry: tuple) -> tuple:

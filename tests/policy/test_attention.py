@@ -35,7 +35,8 @@ CONFIG = DecoderConfig(
     family="qwen2",
 )
 POLICY = Policy(CONFIG, precision="highest")
-CAPACITY = 37  # not a multiple of the block
+BLOCK = 8
+CAPACITY = 37  # not whole blocks
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def extend(params: Params, tokens: jax.Array, attention: CachedAttention):
 
 def filled_cache(params, rng, rows, prefix_lengths, prefix_capacity) -> tuple[KVCache, np.ndarray]:
     """A cache with prefilled prefixes, and their tokens."""
-    cache = init_cache(CONFIG, rows, CAPACITY, len(prefix_lengths), prefix_capacity, "float32")
+    cache = init_cache(CONFIG, rows, CAPACITY, len(prefix_lengths), prefix_capacity, "float32", BLOCK)
     prefix = rng.integers(0, CONFIG.vocab_size, (len(prefix_lengths), prefix_capacity))
     lengths = jnp.array(prefix_lengths, jnp.int32)
     if prefix_capacity:
@@ -91,7 +92,6 @@ def test_reading_one_token_of_a_cached_chunk_leaves_the_same_cache(params):
         prefix_rows=jnp.zeros(3, jnp.int32),
         start=jnp.array([0, 5, 20]),
         count=jnp.array([7, 3, 1]),
-        block=16,
     )
     tokens = jnp.array(rng.integers(0, CONFIG.vocab_size, (3, 7)), jnp.int32)
     positions, last = attention.positions(7), attention.count[:, None] - 1
@@ -134,7 +134,6 @@ def test_tokens_in_any_chunks_equal_one_pass(params, prefix_lengths, seed):
             prefix_rows=jnp.array([prefix_of[row] if row < num_rows else 99 for row in rows]),
             start=jnp.array(start, jnp.int32),
             count=jnp.array(count, jnp.int32),
-            block=8,
         )
         hidden, cache = extend(params, jnp.array(tokens, jnp.int32), attention)
         assert np.isfinite(hidden).all()
@@ -161,10 +160,9 @@ def test_padding_rows_and_invalid_tokens_write_nothing(params):
         prefix_rows=jnp.zeros(3, jnp.int32),
         start=jnp.array([0, 5, 0]),
         count=jnp.array([4, 2, 4]),
-        block=8,
     )
     _, after = extend(params, jnp.ones((3, 4), jnp.int32), attention)
-    written = np.zeros((3, CAPACITY), bool)
+    written = np.zeros((3, 40), bool)  # room for five blocks
     written[1, 5:7] = True
     for layer in range(CONFIG.num_layers):
         assert ((after.k[layer] != 0).any((2, 3)) == written).all()
@@ -181,15 +179,15 @@ def test_only_the_live_part_is_read(params):
     )
     tokens = jnp.arange(10, dtype=jnp.int32).reshape(2, 5)
 
-    def run(cache: KVCache, block: int) -> jax.Array:
+    def run(cache: KVCache) -> jax.Array:
         return extend(
             params,
             tokens,
-            CachedAttention(cache, jnp.arange(2), jnp.zeros(2, int), jnp.array([0, 9]), jnp.full(2, 5), block),
+            CachedAttention(cache, jnp.arange(2), jnp.zeros(2, int), jnp.array([0, 9]), jnp.full(2, 5)),
         )[0]
 
-    np.testing.assert_array_equal(run(cache, 8), run(poisoned, 8))
-    assert np.isnan(run(poisoned, 32)).any()  # the poison is real
+    np.testing.assert_array_equal(run(cache), run(poisoned))
+    assert np.isnan(run(dataclasses.replace(poisoned, block=20))).any()  # the poison is real
 
 
 def test_positions_start_after_the_prefix(params):

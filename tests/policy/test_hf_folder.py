@@ -1,5 +1,6 @@
 """The model is the model: the same logits as transformers, however a folder is laid out and wherever it is read to."""
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -99,15 +100,15 @@ def _logits_in_chunks(
 
     @functools.partial(jax.jit, compiler_options=QUICKLY)
     def extend(params: Params, cache: KVCache, tokens: jax.Array, start: jax.Array, count: jax.Array) -> tuple:
-        attention = CachedAttention(cache, jnp.arange(len(rows)), jnp.zeros(len(rows), jnp.int32), start, count, 16)
+        attention = CachedAttention(cache, jnp.arange(len(rows)), jnp.zeros(len(rows), jnp.int32), start, count)
         hidden, attention = policy.forward(params, tokens, attention.positions(tokens.shape[1]), attention)
         return policy.logits(params, hidden), attention.cache
 
     length = jnp.array([len(prefix)])
     prefill = jax.jit(functools.partial(prefill_prefix, policy), compiler_options=QUICKLY)
     prefix_k, prefix_v = prefill(params, jnp.asarray(prefix[None]), length)
-    empty = init_cache(policy.config, len(rows), max(map(len, rows)), 1, len(prefix), "float32")
-    cache = KVCache(empty.k, empty.v, prefix_k, prefix_v, length)
+    empty = init_cache(policy.config, len(rows), max(map(len, rows)), 1, len(prefix), "float32", 16)
+    cache = dataclasses.replace(empty, prefix_k=prefix_k, prefix_v=prefix_v, prefix_length=length)
     start, width = np.zeros(len(rows), int), max(map(max, chunks))
     found: list[list[np.ndarray]] = [[] for _ in rows]
     for count in map(np.array, chunks):
