@@ -322,6 +322,24 @@ def test_a_run_begins_with_the_warm_start_of_another_and_plays_as_that_went_on(f
     assert summary["win_rate"] == json.loads((finished_run.folder / "summary.json").read_text())["win_rate"]
 
 
+def test_kto_measures_to_weights_that_lag_behind(finished_run, tmp_path):
+    settings = {"warm_start_from": str(finished_run.folder), "iterations": 2, "eval_every": 0, "final_games": 8}
+    settings |= {"utility": "kto", "reference_point": "token_kl", "learning_rate": 0.02, "save_every": 1}
+    ways = {"iteration": {}, "lagged": {"reference": "lagged", "magnet_rate": 0.25}}
+    for way, changes in ways.items():
+        train_quietly(small_config(tmp_path / way, **(settings | changes)))
+    (first, second), (lagged_first, lagged_second) = (metrics(tmp_path / way) for way in ways)
+    for name in ("loss", "kl", "gradient_scale", "entropy"):  # until then the weights that play are the warm start
+        assert lagged_first[name] == pytest.approx(first[name], rel=1e-3, abs=1e-5), name
+    assert lagged_second["kl"] > 1.5 * second["kl"] > 0 and lagged_second["gradient_scale"] < second["gradient_scale"]
+    before, after = checkpoint(tmp_path / "lagged", 1), checkpoint(tmp_path / "lagged", 2)
+    names = [name.removeprefix("magnet.") for name in after if name.startswith("magnet.")]
+    for name in names:
+        lagging, learnt = np.asarray(before[f"magnet.{name}"]), np.asarray(after[f"learner.params.{name}"])
+        np.testing.assert_allclose(after[f"magnet.{name}"], 0.75 * lagging + 0.25 * learnt, rtol=1e-5, atol=1e-6)
+    assert names and not any(name.startswith("magnet.") for name in checkpoint(tmp_path / "iteration", 2))
+
+
 @pytest.mark.parametrize("first, iterations, traced", [(0, 4, 3), (0, 1, 2), (4, 4, 5)])
 def test_the_second_iteration_of_self_play_in_a_session_is_traced(first, iterations, traced, tmp_path, monkeypatch):
     folders = []

@@ -235,7 +235,7 @@ class Report:
         return [
             *lines,
             "",
-            "Contrasts were named before anything was run: means over their trials, seed by seed, with Student's test, "
+            "Contrasts are those that the plan names: means over their trials, seed by seed, with Student's test, "
             f"and Holm's correction for the {len(self._contrasts)} of them. That there is no difference is said from "
             f"{statistics.MIN_FOR_EQUIVALENCE} seeds on, if the 90 % interval lies within the margin.",
         ]

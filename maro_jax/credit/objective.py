@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from maro_jax.credit import balance, deals, decomposition, utility
 from maro_jax.credit.grouping import safe_ratio, sum_by_group
-from maro_jax.run.config import BY_VALUE
+from maro_jax.run.config import BY_VALUE, REFERENCES
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "decompose": (*decomposition.DECOMPOSITIONS, *BY_VALUE, "rules", "fork"),
@@ -27,6 +27,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "balance": tuple(balance.WEIGHTS),
     "utility": ("kto", "dro", "reinforce", "ppo", "clone"),
     "reference_point": tuple(utility.REFERENCE_POINTS),
+    "reference": REFERENCES,
 }
 
 
@@ -49,6 +50,9 @@ class CreditOptions:
       utility: the loss of one behaviour.
       beta: β of `kto` and `dro`, > 0, per nat.
       reference_point: z0 of `kto`.
+      reference: the policy that `kto` measures r and z0 to: that of the iteration's first weights, which played; the
+        warm start; or one that follows slowly. The last two lie outside of what is known here: whoever takes the loss
+        passes their parameters.
       clip: ε of `ppo`, in (0, 1).
 
     Raises:
@@ -65,6 +69,7 @@ class CreditOptions:
     utility: str = "kto"
     beta: float = 0.1
     reference_point: str = "token_kl"
+    reference: str = "iteration"
     clip: float = 0.2
 
     def __post_init__(self) -> None:
@@ -91,6 +96,11 @@ class CreditOptions:
             )
         if not 0.0 < self.clip < 1.0:
             raise ValueError(f"clip must lie between 0 and 1, not {self.clip}; for example clip=0.2.")
+        if self.utility == "kto" and self.reference != "iteration" and self.reference_point == "sampled_kl":
+            raise ValueError(
+                "reference_point='sampled_kl' is an estimate from tokens that the reference itself has sampled:"
+                f" with reference={self.reference!r} set for example reference_point='token_kl'."
+            )
         if self.balance == "deal" and self.baseline != "deal":
             raise ValueError("balance='deal' divides by the deviation of a deal's results: set baseline='deal' too.")
         if self.baseline == "deal" and self.deal_group < 2:
@@ -256,7 +266,8 @@ def behaviour_loss(
     Args:
       options: the switches (static).
       log_prob: log π of the reply, `float32[...]`, nats; carries the gradient.
-      reference_log_prob: log π_ref of it, nats; read by `kto`, `dro` and `ppo`.
+      reference_log_prob: log π_ref of it, nats; read by `kto`, `dro` and `ppo`. Only `kto`'s reference may be another
+        policy than the one that played.
       reference_point: z0 of the behaviour's phase, nats; read by `kto`.
       sign: `float32[...]`.
       weight: `float32[...]`; where it is 0 the loss is 0.

@@ -141,6 +141,12 @@ def is_saturated(log_ratio: jax.Array, beta: float, reference_point: jax.Array) 
     return jnp.abs(beta * (log_ratio - reference_point)) > 1.0
 
 
+def is_clipped(log_ratio: jax.Array, sign: jax.Array, clip: float) -> jax.Array:
+    """Whether ρ has left [1 − ε, 1 + ε] in the direction of the sign, `bool[...]`: there `ppo` has no gradient."""
+    ratio = jnp.exp(jnp.clip(log_ratio, -20.0, 20.0))
+    return sign * ratio > sign * jnp.clip(ratio, 1.0 - clip, 1.0 + clip)
+
+
 def token_kl(log_probs: jax.Array, reference_log_probs: jax.Array, mask: jax.Array) -> jax.Array:
     """Exact KL(π ‖ π_ref) = Σ π (log π − log π_ref) over the choices allowed at a token.
 

@@ -33,7 +33,7 @@ def diagnose(trainer: Trainer, state: TrainState, played: list[Played], iteratio
     """
     warm = iteration < trainer.warm_iterations
     learner, params = trainer.cloner if warm else trainer.learner, state.learner.params
-    reference = params if learner.uses_kl else state.magnet
+    reference = trainer.reference(state)
     measured = jax.jit(_measure, out_shardings=trainer.learner.replicated)
     steps = []
     for batch in trainer.batches(played, iteration):

@@ -78,7 +78,7 @@ def plan_memory(trainer: Trainer) -> MemoryPlan:
         resident["frozen model"] = _sharded(trainer.base, shares)
         if resident["frozen model"] < _bytes(trainer.base):
             resident["frozen model, whole"] = _bytes(trainer.base)
-    if learner.magnet_weight:
+    if trainer.config.keeps_magnet:
         resident["magnet"] = params
     if trainer.config.meets_past_selves:
         resident["past selves"] = trainer.config.pool_size * params

@@ -82,6 +82,38 @@ def balance_metrics(played: Played) -> dict[str, float]:
     return report
 
 
+def choice_metrics(played: Played, sums: list[dict[str, Any]], first_phase: int) -> dict[str, float]:
+    """Of each phase with a choice: how open its actions were, and how much they followed what was seen; both in nats.
+
+    `action_entropy/PHASE` is H(A|O), the entropy of a behaviour's action given what its seat had seen, under the
+    weights that learn. `mutual_information/PHASE` is I(A;O) = H(A) − H(A|O), with H(A) that of the actions played
+    whoever saw what (Miller and Madow's estimate): near 0 the policy has stopped looking.
+
+    Args:
+      played: of one game, in self-play.
+      sums: of the optimizer steps.
+      first_phase: where the game's phases begin among those of all games.
+    """
+    assert played.credit is not None
+    made, learnt = played.episodes.behaviours, np.asarray(played.credit.eligible)
+    report = {}
+    for index, phase in enumerate(played.arena.table.spec.phases):
+        names, at = ("action_entropy", "phase_behaviours"), first_phase + index
+        entropy, count = (sum(float(step[name][at]) for step in sums) for name in names)
+        here = learnt & (made.phase == index)
+        if count and (made.legal[here].sum(-1) > 1).any():
+            report[f"action_entropy/{phase.name}"] = given = entropy / count
+            report[f"mutual_information/{phase.name}"] = entropy_of(made.action[here]) - given
+    return report
+
+
+def entropy_of(values: np.ndarray) -> float:
+    """Entropy in nats of what int[n], n > 0, were drawn from; Miller and Madow's estimate, plug-in + (kinds − 1)/2n."""
+    count = np.unique(values, return_counts=True)[1]
+    share = count / count.sum()
+    return float(-(share * np.log(share)).sum() + (len(count) - 1) / (2 * count.sum()))
+
+
 def mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
@@ -100,6 +132,8 @@ def step_metrics(sums: list[dict[str, Any]]) -> dict[str, float]:
         "log_ratio_rms": float(np.sqrt(total["log_ratio_squared"] / behaviours)),
         "gradient_scale": total["gradient_scale"] / behaviours,
         "saturated": total["saturated"] / behaviours,
+        "clipped": total["clipped"] / behaviours,
+        "reply_tokens": total["tokens"] / behaviours,
         "grad_norm": total["grad_norm"] / len(steps),
         "skipped": total["skipped"],
         "spikes": total["spikes"],

@@ -20,7 +20,7 @@ from maro_jax.league.arena import Arena, Tally
 from maro_jax.league.floor import MachineRates, learning_flops, measure_rates, needed_work
 from maro_jax.league.forking import Forking, fork_costs
 from maro_jax.league.plans import training_plan, warm_start_plan
-from maro_jax.league.played import Played, balance_metrics, mean, outcome_metrics, step_metrics
+from maro_jax.league.played import Played, balance_metrics, choice_metrics, mean, outcome_metrics, step_metrics
 from maro_jax.league.pool import Pool, learner_scores
 from maro_jax.learner.decisions import Decisions
 from maro_jax.learner.packing import Streams, pack, packing_shapes
@@ -57,7 +57,7 @@ class TrainState:
       opponent: parameters of the frozen opponent: the warm start.
       statistics: running statistics of the balance, of each game.
       pool: past selves; None if the warm start alone is met.
-      magnet: parameters of the magnet, which follow the learner's slowly; None without one.
+      magnet: parameters of the magnet or of KTO's lagged reference, which follow the learner's slowly; or None.
       value: what the value function rests on; None without one.
     """
 
@@ -168,7 +168,7 @@ class Trainer:
             opponent=jax.tree.map(jnp.copy, state.params),
             statistics=put(nothing, self.learner.replicated),
             pool=Pool.empty(state.params, self.config.pool_size) if self.config.meets_past_selves else None,
-            magnet=jax.tree.map(jnp.copy, state.params) if self.config.magnet else None,
+            magnet=jax.tree.map(jnp.copy, state.params) if self.config.keeps_magnet else None,
             value=self.value.init() if self.value else None,
         )
 
@@ -206,7 +206,7 @@ class Trainer:
         opponent, magnet = state.opponent, state.magnet
         if iteration + 1 == self.warm_iterations:
             opponent = jax.tree.map(jnp.copy, learner.params)
-            magnet = jax.tree.map(jnp.copy, learner.params) if self.config.magnet else None
+            magnet = jax.tree.map(jnp.copy, learner.params) if self.config.keeps_magnet else None
             learner = self.learner.init(learner.params)
         report = step_metrics(sums) | tally.rates() | self._times(tally, clock)
         return dataclasses.replace(state, learner=learner, opponent=opponent, magnet=magnet), report, played
@@ -225,11 +225,12 @@ class Trainer:
         report = step_metrics(sums) | tally.rates() | self._times(tally, clock, forks.seconds)
         report |= self._efficiency(played, report)
         report |= fork_costs(forks, tally) if self.forking else {}
-        for of in played:
+        for of, first_phase in zip(played, self.decisions.first_phase, strict=True):
             prefix = f"{of.arena.name}/" if len(played) > 1 else ""
-            report |= {prefix + name: value for name, value in (outcome_metrics(of) | balance_metrics(of)).items()}
+            told = outcome_metrics(of) | balance_metrics(of) | choice_metrics(of, sums, first_phase)
+            report |= {prefix + name: value for name, value in told.items()}
         pool, met = self._pool_after(state.pool, entry, played, learner.params, iteration + 1)
-        magnet = self._follow(state.magnet, learner.params) if self.config.magnet else None
+        magnet = self._follow(state.magnet, learner.params) if self.config.keeps_magnet else None
         value = self._value_after(state.value, played)
         return TrainState(learner, state.opponent, tuple(statistics), pool, magnet, value), report | met, played
 
@@ -295,15 +296,21 @@ class Trainer:
         return Played(arena, plan, episodes, given, None, judged, rules, forked), statistics
 
     def _learn(self, state: TrainState, played: list[Played], iteration: int) -> tuple[LearnerState, list[dict]]:
-        """Some optimizer steps on the iteration's episodes; KTO's reference is the weights they begin with."""
+        """Some optimizer steps on the iteration's episodes."""
         learner, sums, point = state.learner, [], self.no_point()
         self._flops, self._tokens = 0.0, 0
-        reference = jax.tree.map(jnp.copy, learner.params) if self.learner.uses_kl else state.magnet
+        reference = self.reference(state)
         for batch in self.batches(played, self.warm_iterations + iteration):
             learner, step = self.learner.step(learner, batch.micro_batches, batch.normaliser, reference, point)
-            point = following_point(point, step)  # at first it is 0
+            point = following_point(self.learner.options, point, step)  # at first it is 0
             sums.append(step)
         return learner, sums
+
+    def reference(self, state: TrainState) -> Any:
+        """Parameters that an iteration of self-play measures to: of KTO's reference or the magnet; else None."""
+        if self.learner.uses_kl:
+            return jax.tree.map(jnp.copy, state.learner.params)
+        return state.opponent if self.config.reference == "warm_start" else state.magnet
 
     def batches(self, played: list[Played], iteration: int) -> Iterator[Batch]:
         """What the optimizer steps of an iteration learn from, one after the other.
@@ -418,11 +425,13 @@ class Trainer:
         return {"seconds": total, "rollout_seconds": tally.seconds, "learner_seconds": total - tally.seconds - forks}
 
 
-def following_point(point: jax.Array, step: dict[str, Any]) -> jax.Array:
-    """float32[phases]: KTO's reference point of the next step, the exact KL that this one measured.
+def following_point(options: CreditOptions, point: jax.Array, step: dict[str, Any]) -> jax.Array:
+    """float32[phases]: KTO's reference point of the next step, the KL that this one measured; else as it was.
 
     A step that was skipped because its KL is not finite leaves the point as it was; a NaN would spoil the next one too.
     """
+    if options.utility != "kto" or options.reference_point == "zero":
+        return point
     kl = step["kl"] / jnp.maximum(step["phase_behaviours"], 1.0)
     return jnp.where(jnp.isfinite(kl), kl, point)
 
@@ -440,6 +449,7 @@ def credit_options(config: TrainConfig) -> CreditOptions:
         utility=config.utility,
         beta=config.beta,
         reference_point=config.reference_point,
+        reference=config.reference,
         clip=config.clip,
     )
 

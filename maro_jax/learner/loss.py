@@ -7,6 +7,7 @@ trie node only; free text runs through the whole head in chunks, so that no `[R,
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ import numpy as np
 
 from games.text.grammar import SPEECH, SPEECH_TOKEN, THOUGHT, TRIE, live_children
 from maro_jax.credit.objective import CreditOptions, behaviour_loss
-from maro_jax.credit.utility import gradient_scale, is_saturated, sampled_kl, token_kl
+from maro_jax.credit.utility import gradient_scale, is_clipped, is_saturated, sampled_kl, token_kl
 from maro_jax.learner.decisions import Decisions
 from maro_jax.learner.packing import Streams
 from maro_jax.policy.attention import CausalAttention
@@ -34,11 +35,13 @@ class TokenScores:
       log_prob: of the token, under the masked, renormalised distribution.
       entropy: of that distribution.
       kl: KL of it to the reference's, 0 without a reference.
+      reference_log_prob: of the token under the reference, 0 without one.
     """
 
     log_prob: jax.Array
     entropy: jax.Array
     kl: jax.Array
+    reference_log_prob: jax.Array
 
 
 def score_tokens(decisions: Decisions, params: Any, reference: Any, streams: Streams) -> TokenScores:
@@ -151,14 +154,19 @@ def _score_actions(
 
     own = log_probs(params, hidden)
     other = None if reference is None else log_probs(jax.lax.stop_gradient(reference), hidden_reference)
-    return _summarise(own, other, live, jnp.sum(jnp.where(picked, own, 0.0), axis=-1))
+    return _summarise(own, other, live, lambda log_probs: jnp.sum(jnp.where(picked, log_probs, 0.0), axis=-1))
 
 
-def _summarise(own: jax.Array, other: jax.Array | None, allowed: jax.Array, log_prob: jax.Array) -> TokenScores:
+def _summarise(
+    own: jax.Array, other: jax.Array | None, allowed: jax.Array, pick: Callable[[jax.Array], jax.Array]
+) -> TokenScores:
+    """What is told of tokens, from log-probabilities [..., C] of their choices; `pick` takes that of the token."""
     finite = jnp.where(allowed, own, 0.0)
     entropy = -jnp.sum(jnp.where(allowed, jnp.exp(finite) * finite, 0.0), axis=-1)
-    kl = jnp.zeros_like(log_prob) if other is None else token_kl(own, other, allowed)
-    return TokenScores(log_prob=log_prob, entropy=entropy, kl=kl)
+    log_prob, nothing = pick(own), jnp.zeros_like(entropy)
+    if other is None:
+        return TokenScores(log_prob, entropy, nothing, nothing)
+    return TokenScores(log_prob, entropy, token_kl(own, other, allowed), pick(other))
 
 
 def _score_text(
@@ -185,8 +193,12 @@ def _score_text(
 
         own = log_probs(params, hidden)
         other = None if reference is None else log_probs(jax.lax.stop_gradient(reference), hidden_reference)
-        log_prob = jnp.take_along_axis(own, token[..., None], axis=-1)[..., 0]
-        return _summarise(own, other, allowed, jnp.where(jnp.isfinite(log_prob), log_prob, 0.0))
+
+        def pick(log_probs: jax.Array) -> jax.Array:
+            log_prob = jnp.take_along_axis(log_probs, token[..., None], axis=-1)[..., 0]
+            return jnp.where(jnp.isfinite(log_prob), log_prob, 0.0)
+
+        return _summarise(own, other, allowed, pick)
 
     chunks = _along_queries((hidden, hidden_reference, section, streams.token), places)
     _, scores = jax.lax.scan(lambda carry, chunk: (carry, chunk_scores(chunk)), None, chunks)
@@ -214,7 +226,8 @@ def micro_batch_loss(
       params: the policy's parameters, differentiated.
       decisions: the games.
       options: credit's switches (static).
-      reference: parameters of the magnet μ if τ > 0, else of KTO's reference policy for its exact KL, or None.
+      reference: parameters of the magnet μ if τ > 0, else of KTO's reference policy for its exact KL and where it is
+        not the policy that played; or None.
       reference_point: float32[phases], z0 in force.
       entropy_weight: c.
       magnet_weight: τ (static); with KTO's exact KL it is 0.
@@ -229,12 +242,11 @@ def micro_batch_loss(
     else:
         hidden = encode_streams(decisions, params, streams, streams.query)
     scores = _score(decisions, params, reference, hidden, streams, shards)
-    magnet_kl = jnp.float32(0)
-    if magnet_weight:  # this KL is no distance to the policy that played, of which `kl` below tells
-        magnet_kl, scores = jnp.sum(scores.kl), dataclasses.replace(scores, kl=jnp.zeros_like(scores.kl))
-    if options.utility == "kto" and options.reference_point == "sampled_kl":
+    magnet_kl = jnp.sum(scores.kl) if magnet_weight else jnp.float32(0)
+    token_distance = scores.kl  # to KTO's reference
+    if reference is None or magnet_weight:  # else to the policy that played, from the tokens it has sampled
         estimate = sampled_kl(jax.lax.stop_gradient(scores.log_prob) - streams.log_prob)
-        scores = dataclasses.replace(scores, kl=jnp.where(streams.node > 0, estimate, 0.0))
+        token_distance = jnp.where(streams.node > 0, estimate, 0.0)
     count = streams.weight.shape[1]
     belongs = streams.behaviour[..., None] == jnp.arange(count)
 
@@ -242,8 +254,11 @@ def micro_batch_loss(
         return jnp.sum(jnp.where(belongs, values[..., None], 0.0), axis=1)
 
     log_prob, sampled_log_prob = per_behaviour(scores.log_prob), per_behaviour(streams.log_prob)
+    known_log_prob = sampled_log_prob
+    if options.utility == "kto" and options.reference != "iteration":
+        known_log_prob = jax.lax.stop_gradient(per_behaviour(scores.reference_log_prob))
     point = reference_point[streams.phase]
-    losses = behaviour_loss(options, log_prob, sampled_log_prob, point, streams.sign, streams.weight)
+    losses = behaviour_loss(options, log_prob, known_log_prob, point, streams.sign, streams.weight)
     present = streams.weight > 0
     entropy = jnp.sum(scores.entropy)
     loss = scale * (jnp.sum(losses) - entropy_weight * entropy + magnet_weight * magnet_kl)
@@ -251,8 +266,12 @@ def micro_batch_loss(
         context = context_loss(decisions, params, encoded, streams, shards)
         loss += scale * jnp.sum(present) * context_weight * context
     log_ratio = jnp.where(present, log_prob - sampled_log_prob, 0.0)
-    behaviour_kl = jnp.where(present, per_behaviour(scores.kl), 0.0)
-    phases = streams.phase[..., None] == jnp.arange(decisions.num_phases)
+    known_ratio = jnp.where(present, log_prob - known_log_prob, 0.0)
+    of_phase = (streams.phase[..., None] == jnp.arange(decisions.num_phases)) & present[..., None]
+
+    def by_phase(values: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.where(of_phase, per_behaviour(values)[..., None], 0.0), axis=(0, 1))
+
     tokens = jnp.sum(streams.node > 0)
     sums = {
         "loss": loss,
@@ -262,9 +281,11 @@ def micro_batch_loss(
         "behaviours": jnp.sum(present).astype(jnp.float32),
         "log_prob": jnp.sum(jnp.where(present, log_prob, 0.0)),
         "log_ratio_squared": jnp.sum(log_ratio**2),
-        "gradient_scale": jnp.sum(jnp.where(present, gradient_scale(log_ratio, options.beta, point), 0.0)),
-        "saturated": jnp.sum(present & is_saturated(log_ratio, options.beta, point)).astype(jnp.float32),
-        "kl": jnp.sum(jnp.where(phases, behaviour_kl[..., None], 0.0), axis=(0, 1)),
-        "phase_behaviours": jnp.sum((phases & present[..., None]).astype(jnp.float32), axis=(0, 1)),
+        "gradient_scale": jnp.sum(jnp.where(present, gradient_scale(known_ratio, options.beta, point), 0.0)),
+        "saturated": jnp.sum(present & is_saturated(known_ratio, options.beta, point)).astype(jnp.float32),
+        "clipped": jnp.sum(present & is_clipped(log_ratio, streams.sign, options.clip)).astype(jnp.float32),
+        "kl": by_phase(token_distance),
+        "action_entropy": by_phase(jnp.where(streams.node >= TRIE, scores.entropy, 0.0)),
+        "phase_behaviours": jnp.sum(of_phase.astype(jnp.float32), axis=(0, 1)),
     }
     return loss, jax.lax.stop_gradient(sums)

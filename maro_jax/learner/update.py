@@ -88,10 +88,11 @@ class Learner:
         self.shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
         self.schedule = schedule
         self.optimizer = make_optimizer(optimizer, schedule, max_grad_norm)
-        self.uses_kl = options.utility == "kto" and options.reference_point == "token_kl"
-        if magnet_weight and self.uses_kl:
-            raise ValueError("a magnet takes the place of the reference that the exact KL of KTO is measured to")
-        self.uses_reference = self.uses_kl or magnet_weight > 0
+        kto, elsewhere = options.utility == "kto", options.reference != "iteration"
+        self.uses_kl = kto and options.reference_point == "token_kl" and not elsewhere
+        if magnet_weight and (self.uses_kl or (kto and elsewhere)):
+            raise ValueError("a magnet takes the place of the reference that KTO measures to")
+        self.uses_reference = self.uses_kl or (kto and elsewhere) or magnet_weight > 0
         self.base = base
         self.params_sharding = trained_shardings(decisions.policy, mesh)
         self.replicated = NamedSharding(mesh, PartitionSpec())
@@ -183,11 +184,11 @@ class Learner:
     def _zero_sums(self) -> dict[str, jax.Array]:
         names = (
             "loss", "entropy", "magnet_kl", "tokens", "behaviours", "log_prob", "log_ratio_squared", "gradient_scale",
-            "saturated",
+            "saturated", "clipped",
         )  # fmt: skip
         phases = self.decisions.num_phases
         return {name: jnp.float32(0) for name in names} | {
-            name: jnp.zeros((phases,), jnp.float32) for name in ("kl", "phase_behaviours")
+            name: jnp.zeros((phases,), jnp.float32) for name in ("kl", "action_entropy", "phase_behaviours")
         }
 
     def _accumulate_fn(

@@ -23,6 +23,7 @@ MEETING_PAST_SELVES = ("past", "league")  # values of --opponents
 FORKING = ("fork", "fork_dr")  # values of --decompose
 BY_VALUE = ("value", "pnlc", "fork_dr")  # those told by what was to be expected
 MATCHMAKING = ("pfsp", "uniform")
+REFERENCES = ("iteration", "warm_start", "lagged")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,9 +144,14 @@ class TrainConfig(DeviceConfig, WarmStartConfig):
         0.1, "KTO's inverse temperature; for dro the advantage that is worth a nat", group="credit", positive=True
     )
     reference_point: str = setting(
-        "token_kl", "KTO's reference point, the KL from the iteration's first weights: exact (token_kl), estimated "
-        "without a second forward pass (sampled_kl), or zero",
+        "token_kl", "KTO's reference point, the KL from its reference: exact (token_kl), estimated without a second "
+        "forward pass (sampled_kl), or zero",
         group="credit", choices=("token_kl", "sampled_kl", "zero"),
+    )  # fmt: skip
+    reference: str = setting(
+        "iteration", "what KTO measures a behaviour's change from: the weights that an iteration begins with, the warm "
+        "start, or weights that follow at --magnet_rate (lagged)",
+        group="credit", choices=REFERENCES,
     )  # fmt: skip
     clip: float = setting(
         0.2, "PPO's: how far a probability ratio may leave 1", group="credit", positive=True, high=0.99
@@ -172,7 +178,8 @@ class TrainConfig(DeviceConfig, WarmStartConfig):
         group="learning", low=0,
     )  # fmt: skip
     magnet_rate: float = setting(
-        0.05, "part of the way that the magnet follows in an iteration; 0: it stays the warm start",
+        0.05, "part of the way that the magnet, or a lagged --reference, follows in an iteration; 0: it stays the warm "
+        "start",
         group="learning", low=0, high=1,
     )  # fmt: skip
     lora_rank: int = setting(
@@ -272,6 +279,11 @@ class TrainConfig(DeviceConfig, WarmStartConfig):
         return self.opponents in MEETING_PAST_SELVES
 
     @property
+    def keeps_magnet(self) -> bool:
+        """Whether there are weights that follow the learner's slowly."""
+        return self.magnet > 0 or (self.utility == "kto" and self.reference == "lagged")
+
+    @property
     def judges_by_value(self) -> bool:
         """Whether behaviours are credited by a value function."""
         return self.decompose in BY_VALUE
@@ -329,7 +341,12 @@ class TrainConfig(DeviceConfig, WarmStartConfig):
     def _check_unused(self) -> None:
         """Settings that mean nothing beside the others."""
         no_pool = "" if self.meets_past_selves else f"with --opponents={self.opponents}, which meets no past self"
-        no_magnet = "" if self.magnet else "without a magnet"
+        no_magnet = "" if self.keeps_magnet else "without a magnet"
+        no_kto, no_beta, no_clip = (
+            "" if self.utility in those else f"with --utility={self.utility}"
+            for those in (("kto",), ("kto", "dro"), ("ppo",))
+        )
+        no_discount = "" if self.decompose == "discounted" else f"with --decompose={self.decompose}"
         no_adapter = "" if self.lora_rank else "without an adapter"
         no_rules = "" if self.decompose == "rules" else f"with --decompose={self.decompose}"
         no_value = "" if self.judges_by_value else f"with --decompose={self.decompose}"
@@ -341,6 +358,11 @@ class TrainConfig(DeviceConfig, WarmStartConfig):
             ("pool_every", no_pool, "--opponents=league"),
             ("matchmaking", no_pool, "--opponents=league"),
             ("magnet_rate", no_magnet, "--magnet=0.1"),
+            ("reference", no_kto, "--utility=kto"),
+            ("reference_point", no_kto, "--utility=kto"),
+            ("beta", no_beta, "--utility=kto"),
+            ("clip", no_clip, "--utility=ppo"),
+            ("discount", no_discount, "--decompose=discounted"),
             ("value_decay", no_value, "--decompose=value"),
             ("fork_behaviours", no_forks, "--decompose=fork_dr"),
             ("fork_pairs", no_forks, "--decompose=fork_dr"),
@@ -353,7 +375,7 @@ class TrainConfig(DeviceConfig, WarmStartConfig):
             ("warm_start_holders", no_data, "--warm_start_data=FOLDER"),
         ):
             value = getattr(self, name)
-            if reason and value != getattr(type(self), name):
+            if reason and value not in (getattr(type(self), name), PRESETS[self.preset].get(name)):
                 raise ConfigError(f"--{name}={value} means nothing {reason}; leave it out, or set {remedy}")
 
     def _check_adapter(self) -> None:
@@ -375,7 +397,9 @@ class TrainConfig(DeviceConfig, WarmStartConfig):
             )
         if self.balance == "deal" and self.baseline != "deal":
             raise ConfigError("--balance=deal divides by the spread of a deal's results: set --baseline=deal too")
-        if self.magnet and self.utility == "kto" and self.reference_point == "token_kl":
+        if self.utility == "kto" and self.reference != "iteration":
+            self._check_reference()
+        elif self.magnet and self.utility == "kto" and self.reference_point == "token_kl":
             raise ConfigError(
                 f"--magnet={self.magnet} takes the second forward pass that --reference_point=token_kl measures its KL "
                 "with; set --reference_point=sampled_kl, which needs none"
@@ -404,6 +428,19 @@ class TrainConfig(DeviceConfig, WarmStartConfig):
             raise ConfigError(
                 f"--episodes={self.episodes} does not divide into deals of --deal_group={self.deal_group} episodes, "
                 f"for example --episodes={round_up(self.episodes, self.deal_group)}"
+            )
+
+    def _check_reference(self) -> None:
+        """What KTO's other references do not go with."""
+        if self.reference_point == "sampled_kl":
+            raise ConfigError(
+                f"--reference_point=sampled_kl is an estimate from tokens that the reference itself has sampled; with "
+                f"--reference={self.reference} set --reference_point=token_kl (or zero)"
+            )
+        if self.magnet:
+            raise ConfigError(
+                f"--magnet={self.magnet} takes the second forward pass that --reference={self.reference} needs; set "
+                "--magnet=0 or --reference=iteration"
             )
 
     def _check_divides(self, shards: int) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maro_jax.credit import balance
+from maro_jax.credit import balance, objective
 from tests.credit import naive
 
 RANDOM = settings(max_examples=20, deadline=None)
@@ -176,6 +176,34 @@ def test_effective_sample_size_equals_loops(seed, shape):
         want = sum(mine) ** 2 / sum(w * w for w in mine) if mine else 0.0
         assert float(got[role]) == pytest.approx(want, rel=1e-5)
         assert float(got[role]) <= len(mine) * (1 + 1e-6)
+
+
+def test_six_seats_against_one_weigh_alike_and_that_costs_half_of_the_games():
+    # One wolf wins a quarter of the games against six villagers; everybody decides twice.
+    chance, episodes = np.random.default_rng(0), 4000
+    role = np.broadcast_to(np.repeat([0, 1, 1, 1, 1, 1, 1], 2), (episodes, 14))
+    won = chance.random(episodes) < 0.25
+    outcome = np.where(won[:, None], 1.0, -1.0) * np.where(np.arange(7) == 0, 1, -1)
+    batch = {
+        "seat": jnp.asarray(np.broadcast_to(np.arange(14) // 2, role.shape)), "role": jnp.asarray(role),
+        "phase": jnp.zeros(role.shape, int), "eligible": jnp.ones(role.shape, bool),
+        "outcome": jnp.asarray(outcome, jnp.float32), "side_of_role": (0, 1),
+    }  # fmt: skip
+    shares, sizes, whole = {}, {}, {}
+    for kind in ("none", "role", "role_label"):
+        given, _ = objective.credit(objective.CreditOptions(balance=kind), balance.init(2, 1), **batch)
+        told = {name: np.asarray(value) for name, value in objective.metrics(given, batch["role"], 2).items()}
+        mass = told["good_mass"] + told["bad_mass"]
+        shares[kind], sizes[kind] = mass / mass.sum(), told["effective_sample_size"]
+        whole[kind] = float(given.weights.sum() ** 2 / (given.weights**2).sum()) / role.size
+        np.testing.assert_allclose(told["good_mass"], told["bad_mass"], rtol=1e-3)  # by the baseline, whoever wins
+    np.testing.assert_allclose(shares["none"], [1 / 7, 6 / 7], rtol=1e-3)
+    for kind in ("role", "role_label"):
+        np.testing.assert_allclose(shares[kind], [0.5, 0.5], rtol=1e-3)
+        np.testing.assert_allclose(sizes[kind], sizes["none"], rtol=1e-3)  # inside a role nothing changes
+        assert whole[kind] == pytest.approx(whole["none"] * 49 / 100, rel=1e-2)  # 1 / (7/4 + 7/24)
+    wins = won.mean()
+    np.testing.assert_allclose(sizes["none"], 4 * wins * (1 - wins) * episodes * np.array([2, 12]), rtol=1e-3)
 
 
 def test_wrong_values_are_refused():

@@ -375,6 +375,8 @@ def test_the_reference_carries_no_gradient(utility):
         ({"baseline": "deal"}, "at least 2"),
         ({"baseline": "deal", "deal_group": 2, "decompose": "discounted"}, "whole outcomes"),
         ({"baseline": "deal", "deal_group": 2, "decompose": "rules"}, "whole outcomes"),
+        ({"reference": "self"}, "reference must be one of iteration, warm_start, lagged, not 'self'"),
+        ({"reference": "lagged", "reference_point": "sampled_kl"}, "the reference itself has sampled"),
         ({"reference_point": "one"}, "reference_point must be one of token_kl, sampled_kl, zero"),
         ({"discount": 0.0}, r"discount must lie in \(0, 1\], not 0.0"),
         ({"discount": 1.1}, r"discount must lie in \(0, 1\], not 1.1"),

@@ -217,6 +217,14 @@ def test_saturation_begins_one_from_the_reference_point_in_either_direction():
     assert float(at_the_edge) == pytest.approx(0.786, abs=1e-3)
 
 
+def test_a_clipped_behaviour_is_one_that_ppo_no_longer_moves():
+    sign, log_ratio = (each.ravel() for each in np.meshgrid([-1.0, 1.0], np.linspace(-0.5, 0.5, 31)))
+    slope = jax.vmap(jax.grad(utility.ppo), (0, 0, None, None))(log_ratio, sign, 1.0, 0.2)
+    shown = np.asarray(utility.is_clipped(log_ratio, sign, 0.2))
+    np.testing.assert_array_equal(shown, np.asarray(slope) == 0)
+    assert 0 < shown.sum() < shown.size
+
+
 @RANDOM
 @given(st.integers(0, 10**6))
 def test_token_kl_equals_loops(seed):

@@ -100,6 +100,7 @@ class Token:
     token: int
     allowed: tuple[int, ...]
     recorded: float
+    action: bool
 
 
 def tokens_of(given: Material, chosen: np.ndarray) -> tuple[list[np.ndarray], list[Token]]:
@@ -119,7 +120,7 @@ def tokens_of(given: Material, chosen: np.ndarray) -> tuple[list[np.ndarray], li
                 at = int(made.start[episode, decision]) + choice.place
                 recorded = float(episodes.log_probs[episode, seat, at])
                 tokens.append(Token(episode, decision, first + seat, prefix + at, int(ids[choice.place]),
-                                    choice.allowed, recorded))  # fmt: skip
+                                    choice.allowed, recorded, choice.section == "action"))  # fmt: skip
     return streams, tokens
 
 
@@ -147,6 +148,11 @@ def plain_scores(policy: Policy) -> Any:
     return jax.jit(with_gradient)
 
 
+def measures_exactly(options: CreditOptions) -> bool:
+    """Whether KTO is given its reference's parameters."""
+    return options.utility == "kto" and (options.reference_point == "token_kl" or options.reference != "iteration")
+
+
 def plain_loss(
     given: Material,
     options: CreditOptions,
@@ -169,38 +175,43 @@ def plain_loss(
     values, _ = pull((nothing, nothing, nothing))
     log_prob, entropy, kl = (np.asarray(value, np.float64) for value in values)
     loss, slope = scale * (magnet_weight * kl.sum() - entropy_weight * entropy.sum()), np.zeros(len(tokens))
-    saturated = 0
-    kl_of_phase, behaviours_of_phase = np.zeros(len(given.point)), np.zeros(len(given.point))
+    recorded = np.array([each.recorded for each in tokens])
+    known = recorded  # log-probabilities under KTO's reference
+    if options.utility == "kto" and options.reference != "iteration":
+        under = given.reference, given.reference, rows, at, token, allowed, (nothing, nothing, nothing)
+        known = np.asarray(plain_scores(given.table.policy)(*under)[0][0], np.float64)
+    saturated, clipped = 0, 0
+    kl_of_phase, entropy_of_phase, behaviours_of_phase = np.zeros((3, len(given.point)))
     for episode, decision in sorted({(each.episode, each.decision) for each in tokens}):
         mine = [row for row, each in enumerate(tokens) if (each.episode, each.decision) == (episode, decision)]
         phase = int(given.episodes.behaviours.phase[episode, decision])
         sign, weight = float(given.sign[episode, decision]), float(given.weight[episode, decision])
         total = log_prob[mine].sum()
+        moved, changed = total - recorded[mine].sum(), total - known[mine].sum()
         if options.utility in ("reinforce", "clone"):
             learnt = sign if options.utility == "reinforce" else max(sign, 0.0)
             loss += scale * -weight * learnt * total
             slope[mine] = scale * -weight * learnt
         elif options.utility == "ppo":
-            ratio = np.exp(total - sum(tokens[row].recorded for row in mine))
+            ratio = np.exp(moved)
             held = min(max(ratio, 1 - options.clip), 1 + options.clip)
             loss += scale * -weight * min(sign * ratio, sign * held)
             slope[mine] = scale * -weight * sign * ratio * (sign * ratio <= sign * held)
         elif options.utility == "dro":
-            ratio = total - sum(tokens[row].recorded for row in mine)
-            loss += scale * weight * (options.beta / 2 * ratio**2 - sign * ratio)
-            slope[mine] = scale * weight * (options.beta * ratio - sign)
+            loss += scale * weight * (options.beta / 2 * moved**2 - sign * moved)
+            slope[mine] = scale * weight * (options.beta * moved - sign)
         else:
-            ratio = total - sum(tokens[row].recorded for row in mine)
-            bent = 1 / (1 + np.exp(-sign * options.beta * (ratio - given.point[phase])))
+            bent = 1 / (1 + np.exp(-sign * options.beta * (changed - given.point[phase])))
             loss += scale * weight * 4 / options.beta * (1 - bent)
             slope[mine] = scale * weight * 4 / options.beta * -bent * (1 - bent) * sign * options.beta
-        distance = options.beta * (total - sum(tokens[row].recorded for row in mine) - given.point[phase])
-        saturated += abs(distance) > 1
-        if options.reference_point == "sampled_kl":  # against the policy that played, as Σ ρ ln ρ − ρ + 1
-            known = np.exp(log_prob[mine] - [tokens[row].recorded for row in mine])
-            kl_of_phase[phase] += (known * np.log(known) - known + 1).sum()
-        else:
+        saturated += abs(options.beta * (changed - given.point[phase])) > 1
+        clipped += np.exp(moved) > 1 + options.clip if sign > 0 else np.exp(moved) < 1 - options.clip
+        if measures_exactly(options):
             kl_of_phase[phase] += kl[mine].sum()
+        else:  # against the policy that played, as Σ ρ ln ρ − ρ + 1
+            of_token = np.exp(log_prob[mine] - recorded[mine])
+            kl_of_phase[phase] += (of_token * np.log(of_token) - of_token + 1).sum()
+        entropy_of_phase[phase] += sum(entropy[row] for row in mine if tokens[row].action)
         behaviours_of_phase[phase] += 1
     bonus, pulled = (np.full(len(tokens), scale * weight, np.float32) for weight in (-entropy_weight, magnet_weight))
     _, gradient = pull((slope.astype(np.float32), bonus, pulled))
@@ -212,6 +223,8 @@ def plain_loss(
         "behaviours": behaviours_of_phase.sum(),
         "log_prob": log_prob.sum(),
         "saturated": saturated,
+        "clipped": clipped,
+        "action_entropy": entropy_of_phase,
         "kl": kl_of_phase,
         "phase_behaviours": behaviours_of_phase,
     }

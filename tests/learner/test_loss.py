@@ -14,12 +14,14 @@ from maro_jax.learner.loss import CONTEXT_CHUNK, context_loss, encode_streams, m
 from maro_jax.learner.packing import Streams
 from maro_jax.policy.decoder import Policy
 from maro_jax.selfplay.table import Table
-from tests.learner.material import CHOSEN, SHAPE, Material, assert_close, material, plain_loss
+from tests.learner.material import CHOSEN, SHAPE, Material, assert_close, material, measures_exactly, plain_loss
 
 KTO = CreditOptions(utility="kto", beta=0.3)
 REINFORCE = CreditOptions(utility="reinforce")
 SAMPLED = CreditOptions(utility="kto", reference_point="sampled_kl", beta=0.3)
 ZERO = CreditOptions(utility="kto", reference_point="zero", beta=0.3)
+LAGGED = CreditOptions(utility="kto", reference="lagged", beta=0.3)
+FIXED = CreditOptions(utility="kto", reference="warm_start", reference_point="zero", beta=0.3)
 PPO = CreditOptions(utility="ppo", clip=0.1)
 CLONE = CreditOptions(utility="clone")
 DRO = CreditOptions(utility="dro", beta=0.3)
@@ -31,7 +33,7 @@ def loss_of(
 ):
     """`micro_batch_loss` of a material, with weights of entropy and magnet."""
     entropy_weight, magnet_weight = weights
-    known = reference if (options.utility, options.reference_point) == ("kto", "token_kl") or magnet_weight else None
+    known = reference if measures_exactly(options) or magnet_weight else None
     return micro_batch_loss(
         params,
         decisions=given.decisions,
@@ -71,6 +73,9 @@ CASES = [
     ("text", KTO, (0.02, 0.0)),
     ("acts", SAMPLED, (0.02, 0.3)),
     ("text", REINFORCE, (0.05, 0.2)),
+    ("acts", LAGGED, (0.02, 0.0)),
+    ("text", LAGGED, (0.0, 0.0)),
+    ("acts", FIXED, (0.0, 0.0)),
     ("acts", PPO, (0.0, 0.0)),
     ("acts", ZERO, (0.0, 0.3)),
     ("acts", CLONE, (0.02, 0.0)),
@@ -86,12 +91,8 @@ def test_loss_and_gradient_are_those_of_a_loop(name: str, options: CreditOptions
     assert loss == pytest.approx(expected, rel=1e-5, abs=1e-6)
     assert_close(expected_gradient, gradient, 2e-5)
     for key, value in expected_sums.items():
-        if options in (KTO, SAMPLED) or key != "kl":
-            np.testing.assert_allclose(sums[key], value, rtol=2e-5, atol=2e-5, err_msg=key)
-    if options in (KTO, SAMPLED):
-        assert expected_sums["kl"].sum() > 1e-3
-    else:
-        assert np.all(sums["kl"] == 0)  # also with a magnet: it would become KTO's reference point
+        np.testing.assert_allclose(sums[key], value, rtol=2e-5, atol=2e-5, err_msg=key)
+    assert expected_sums["kl"].sum() > 1e-3
 
 
 def test_a_stream_learns_the_same_whatever_it_is_packed_with():
