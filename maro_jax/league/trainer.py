@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -86,20 +86,24 @@ class Batch(NamedTuple):
 class Trainer:
     """Warm start by cloning, then self-play iterations."""
 
-    def __init__(self, arenas: Sequence[Arena], config: TrainConfig, base: Any = None):
+    def __init__(
+        self, arenas: Sequence[Arena], config: TrainConfig, base: Any = None, tokens: Mapping[str, int] | None = None
+    ):
         """Prepares both learners; nothing is compiled yet.
 
         Args:
           arenas: where to play, one a game, all on the same devices.
           config: a validated configuration.
           base: with LoRA, the frozen model's parameters.
+          tokens: of a micro-batch that fall to a device, by kind; what suits the devices, if not given.
         """
         self.base = base
         self.arenas, self.config, mesh = tuple(arenas), config, arenas[0].mesh
         self.decisions = Decisions.of([arena.table for arena in arenas])
         shards = mesh.shape["data"] * mesh.shape["fsdp"]  # of a micro-batch's rows
         capacities = [arena.sizes.capacity for arena in arenas]
-        tokens = CPU_TOKENS if mesh.devices.flat[0].platform == "cpu" else ACCELERATOR_TOKENS
+        on_cpu = mesh.devices.flat[0].platform == "cpu"
+        tokens = tokens or (CPU_TOKENS if on_cpu else ACCELERATOR_TOKENS)
 
         def learner(
             kind: str, credit: CreditOptions, rate: float, final: float, steps: int, **weights: float

@@ -19,8 +19,8 @@ _POD: Mapping[str, Any] = {
     "optimizer": "adam",
     "learning_rate": 2e-6,
     "remat": "full",
-    "eval_games": 256,
-    "final_games": 512,
+    "eval_games": 1024,  # as an iteration has: fewer would be played, and thrown away
+    "final_games": 1024,
 }
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {

@@ -20,7 +20,7 @@ from jax.sharding import AxisType, Mesh
 from games.registry import make
 from maro_jax.league.arena import Arena
 from maro_jax.league.memory import MemoryPlan, most_lanes, plan_memory
-from maro_jax.league.trainer import Trainer
+from maro_jax.league.trainer import ACCELERATOR_TOKENS, Trainer
 from maro_jax.policy.config import DecoderConfig
 from maro_jax.policy.decoder import Policy
 from maro_jax.policy.sharding import MESH_AXES
@@ -67,7 +67,7 @@ def trainer_of(config: TrainConfig, model: DecoderConfig, tokenizer: object, chi
     policy = Policy(model, dtype="bfloat16", remat=config.remat)
     laid = Table.lay(make(name, **parameters), policy, tokenizer)
     sizes = {"lanes": lanes, "episodes": config.episodes, "capacity": config.capacity}
-    return Trainer([Arena(laid, mesh, **sizes, seed=0)], config)
+    return Trainer([Arena(laid, mesh, **sizes, seed=0)], config, tokens=ACCELERATOR_TOKENS)
 
 
 def planned(preset: str, model: str, folder: Path) -> tuple[int, MemoryPlan]:

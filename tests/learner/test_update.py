@@ -136,6 +136,7 @@ def test_cloning_takes_the_same_step_on_every_mesh():
             optax.constant_schedule(RATE),
             optimizer="adam",
             max_grad_norm=1e9,
+            max_spike=0.0,
             entropy_weight=0.0,
             context_weight=1.0,
         )
