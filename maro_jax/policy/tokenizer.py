@@ -9,12 +9,13 @@ import dataclasses
 import functools
 import hashlib
 import json
+import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from games.text import vocabulary
@@ -251,15 +252,17 @@ def tiny_tokenizer() -> TextTokenizer:
     """Returns the tokenizer of the embedded tiny model.
 
     It splits text into the fewest pieces of `games.text.vocabulary`, and among those splits takes
-    the one with the longest pieces; joining the pieces gives the text back. A character that the
-    word list lacks becomes a question mark.
+    the one with the longest pieces; joining the pieces gives the text back. Each character that
+    the word list lacks becomes a question mark.
     """
     # Viterbi maximises the sum of scores: -1 for each piece, and a bonus too small to outweigh one.
     ordinary = [(piece, -1.0 + 1e-5 * len(piece) ** 2) for piece in vocabulary.PIECES]
     # Far below what its characters cost, so that a control token's spelling is never one piece.
     control = [(piece, -1e3) for piece in vocabulary.CONTROL]
-    unknown = len(control) + vocabulary.PIECES.index("?")
-    tokenizer = Tokenizer(models.Unigram([*control, *ordinary], unknown, byte_fallback=False))
+    # No id stands for what is unknown: the model would make one token of any two such that meet.
+    tokenizer = Tokenizer(models.Unigram([*control, *ordinary], None, byte_fallback=False))
+    known = "".join(piece for piece in vocabulary.PIECES if len(piece) == 1)
+    tokenizer.normalizer = normalizers.Replace(Regex(f"[^{re.escape(known)}]"), "?")
     tokenizer.decoder = decoders.Fuse()
     framing = FAMILIES["tiny"]
     return TextTokenizer(
